@@ -1,0 +1,72 @@
+"""Checks on arguments: each error names the argument, what came, and what is expected."""
+
+import torch
+
+
+def images(value, name, dims=4):
+    """Return ``value`` if it is a finite, non-empty floating-point tensor with ``dims`` dimensions."""
+    wanted = {3: "(C, H, W)", 4: "(B, C, H, W)"}[dims]
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor of shape {wanted}, got {type(value).__name__}")
+    if value.ndim != dims:
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{name} must hold floating-point intensities in [0, 1], got {value.dtype}; divide 8-bit images by 255"
+        )
+    if value.numel() == 0:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return value
+
+
+def one_image(value, name):
+    """Return one image as (1, C, H, W); a batch of several is refused."""
+    if isinstance(value, torch.Tensor) and value.ndim == 3:
+        value = value[None]
+    images(value, name)
+    if len(value) != 1:
+        raise ValueError(f"{name} must be one image of shape (C, H, W) or (1, C, H, W), got a batch of {len(value)}")
+    return value
+
+
+def same_shape(a, b, names):
+    """Raise unless two tensors have the same shape."""
+    if a.shape != b.shape:
+        raise ValueError(f"{names} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def positive(value, name):
+    """Return ``value`` if it is one finite number above 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a positive number, got {value!r}") from None
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+    return value
+
+
+def count(value, name, low=1):
+    """Return ``value`` if it is an integer of at least ``low``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if int(value) < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+    return int(value)
+
+
+def choice(value, name, allowed):
+    """Return ``value`` if it is one of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+    return value
+
+
+def sigmas(values, name="sigmas"):
+    """Return noise levels as a list of positive floats; one number is a list of one."""
+    values = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
+    if not values:
+        raise ValueError(f"{name} must not be empty")
+    return [positive(value, name) for value in values]

@@ -1,0 +1,82 @@
+"""Files that are whole or absent: written beside, flushed and renamed; tensors carry a checksum."""
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+
+def write_atomically(path, write):
+    """Call ``write(temporary)``, then rename the temporary file to ``path``; on failure nothing changes.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to or is full, with a sentence that says so.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{path.name} could not be written in {path.parent}: {error}. Free some space there or give another "
+            "folder; what was there before is intact."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write a text file, whole or not at all."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(path, tensors, about):
+    """Write named tensors with ``about`` (anything JSON can hold) and a SHA-256 of both."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    about = json.dumps(about, sort_keys=True)
+    metadata = {"about": about, "sha256": _digest(tensors, about)}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def read_tensors(path):
+    """The (tensors, about) of a file, or None if there is none or it is damaged.
+
+    A damaged file is renamed to ``*.damaged`` with a warning, and never loaded half.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        if metadata.get("sha256") == _digest(tensors, metadata.get("about", "")):
+            return tensors, json.loads(metadata["about"])
+        reason = "its checksum does not match"
+    except (SafetensorError, OSError) as error:
+        reason = str(error)
+    aside = path.with_name(path.name + ".damaged")
+    warnings.warn(f"{path.name} in {path.parent.name} is damaged ({reason}); set aside as {aside.name}", stacklevel=2)
+    path.replace(aside)
+    return None
+
+
+def _digest(tensors, about):
+    digest = hashlib.sha256(about.encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy() if value.ndim else value.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,166 @@
+"""What is measured on an adaptive basis: its rank, its frequencies, its geometry."""
+
+import numpy as np
+import pywt
+import scipy.linalg
+import torch
+from scipy import fft
+from skimage.feature import structure_tensor
+
+
+def effective_rank(shrinkage):
+    """Sum of the eigenvalues lambda_k: the dimension of the preserved subspace (Section 3.1)."""
+    return float(torch.as_tensor(shrinkage).double().sum())
+
+
+def preserved_share(image, vectors, rank):
+    """Share of norm(x)^2 that lies in the span of the first ``rank`` vectors.
+
+    Parameters
+    ----------
+    image : Tensor (C, H, W) or (H, W)
+    vectors : Tensor (K, H, W)
+        Orthonormal.
+    rank : float
+        Rounded to a whole number of vectors.
+    """
+    coefficients = vectors.flatten(1).double() @ image.flatten().double()
+    kept = coefficients[: max(1, round(rank))].square().sum()
+    return float(kept / image.double().square().sum())
+
+
+def mean_frequency(vectors):
+    """Mean spatial frequency of each vector, weighted by its power spectrum, in cycles a pixel.
+
+    Parameters
+    ----------
+    vectors : Tensor (K, H, W)
+
+    Returns
+    -------
+    ndarray (K,)
+    """
+    values = np.asarray(vectors, dtype=float)
+    power = np.abs(fft.fft2(values)) ** 2
+    height, width = values.shape[-2:]
+    radius = np.hypot(fft.fftfreq(height)[:, None], fft.fftfreq(width))
+    return (power * radius).sum((-2, -1)) / power.sum((-2, -1)).clip(1e-300)
+
+
+def dct_basis(size, k):
+    """The ``k`` two-dimensional cosines of lowest frequency, ndarray (k, size, size), orthonormal."""
+    columns = fft.idct(np.eye(size), norm="ortho", axis=0)
+    order = np.argsort([np.hypot(u, v) for u in range(size) for v in range(size)], kind="stable")[:k]
+    return np.stack([np.outer(columns[:, i // size], columns[:, i % size]) for i in order])
+
+
+def contour_anisotropy(vectors, image, smoothing=1.0):
+    """Variation of vectors across the contours of an image over that along them.
+
+    At each pixel the structure tensor of ``image`` gives the direction across its contour and a
+    weight, the coherent part of its gradient energy. The figure is the weighted energy of the
+    derivative of all vectors across, over the same along: above 1 where they follow the contours.
+
+    Parameters
+    ----------
+    vectors : array (K, H, W)
+    image : array (H, W)
+        The clean image.
+    smoothing : float
+        Standard deviation of the structure tensor's window, pixels.
+
+    Returns
+    -------
+    float
+    """
+    rows, mixed, columns = structure_tensor(np.asarray(image, dtype=float), sigma=smoothing, order="rc")
+    angle = np.arctan2(2 * mixed, rows - columns) / 2  # of the direction of largest variation
+    weight = np.hypot(rows - columns, 2 * mixed)
+    d_row, d_column = np.gradient(np.asarray(vectors, dtype=float), axis=(-2, -1))
+    across = np.cos(angle) * d_row + np.sin(angle) * d_column
+    along = -np.sin(angle) * d_row + np.cos(angle) * d_column
+    return float((weight * across**2).sum() / (weight * along**2).sum())
+
+
+def contour_mask(image, share=0.15):
+    """Boolean mask (H, W) of the ``share`` of pixels where the gradient of an image is largest."""
+    size = np.hypot(*np.gradient(np.asarray(image, dtype=float)))
+    return size >= np.quantile(size, 1 - share)
+
+
+def participation_ratio(vectors, mask):
+    """Over how much of a contour the vectors spread, averaged over them: 1 if evenly, towards 0 if localized.
+
+    (sum e^2)^2 / (n sum e^4) over the n pixels of the contour; vectors with less than a tenth of
+    their energy there do not count.
+
+    Parameters
+    ----------
+    vectors : array (K, H, W)
+    mask : bool array (H, W)
+
+    Returns
+    -------
+    float
+    """
+    energy = np.asarray(vectors, dtype=float)[:, np.asarray(mask)] ** 2
+    energy = energy[energy.sum(1) > 0.1]
+    if len(energy) == 0:
+        return float("nan")
+    return float((energy.sum(1) ** 2 / (energy.shape[1] * (energy**2).sum(1))).mean())
+
+
+def subspace_cosine(vectors, tangents):
+    """Cosine of the largest principal angle between two spans of equal dimension.
+
+    Parameters
+    ----------
+    vectors, tangents : Tensor (k, H, W)
+
+    Returns
+    -------
+    float
+        1 if the spans are the same.
+    """
+    angles = scipy.linalg.subspace_angles(
+        vectors.flatten(1).double().cpu().numpy().T, tangents.flatten(1).double().cpu().numpy().T
+    )
+    return float(np.cos(angles.max()))
+
+
+def oracle_error(coefficients, sigma):
+    """Eq. 12: sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), the least error of a diagonal denoiser that knows x."""
+    c2 = np.asarray(coefficients, dtype=float) ** 2
+    return float((sigma**2 * c2 / (c2 + sigma**2)).sum())
+
+
+def soft_threshold(values, threshold):
+    """Shrink towards zero by ``threshold`` (Donoho & Johnstone, 1994)."""
+    return pywt.threshold(np.asarray(values, dtype=float), threshold, mode="soft")
+
+
+def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
+    """Denoise by soft thresholding of wavelet coefficients: the fixed-basis rival of Section 3.1.
+
+    Parameters
+    ----------
+    noisy : Tensor (B, C, H, W)
+        Intensities.
+    sigma : float
+        Noise level.
+    wavelet : str
+        An orthogonal wavelet of PyWavelets; the border is extended by reflection.
+    threshold : float
+        In units of sigma; the coarsest approximation is kept.
+
+    Returns
+    -------
+    Tensor (B, C, H, W)
+    """
+    levels = pywt.dwtn_max_level(noisy.shape[-2:], wavelet)
+    coefficients = pywt.wavedec2(noisy.double().cpu().numpy(), wavelet, mode="symmetric", level=max(levels, 1))
+    kept = [coefficients[0]] + [
+        tuple(pywt.threshold(detail, threshold * sigma, mode="soft") for detail in level) for level in coefficients[1:]
+    ]
+    restored = pywt.waverec2(kept, wavelet, mode="symmetric")[..., : noisy.shape[-2], : noisy.shape[-1]]
+    return torch.from_numpy(restored).to(noisy)

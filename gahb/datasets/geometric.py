@@ -1,0 +1,114 @@
+"""Geometric C-alpha images: regular regions separated by a regular contour (Appendix D, Algorithm 2)."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from gahb import _checks
+
+BLOCK = 2048  # images synthesized at once
+
+
+def c_alpha(n, size, alpha, beta=None, seed=0):
+    """Draw C-alpha images.
+
+    A random contour and two random backgrounds are white noise integrated in the Fourier domain
+    by ``|k|^-alpha`` and ``(k1^2 + k2^2)^(-beta / 2)``, with the gain of k = 0 that of k = 1. The
+    contour is scaled by the image size, starts from the middle row and is rounded to pixels; where it
+    leaves the frame it is cut. One background is stretched to [u, 1], the other to [0, v], with u
+    and v uniform; the mask is smoothed by a 2x2 box (the authors' normalization).
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    size : int
+        Height and width, pixels, at least 4.
+    alpha : float
+        Regularity of the contour, above 0.
+    beta : float, optional
+        Regularity of the backgrounds; that of the contour if left out.
+    seed : int
+        The i-th image is the same whatever ``n``. The global random state is neither read nor changed.
+
+    Returns
+    -------
+    Tensor (n, 1, size, size), float32
+        Intensities in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is not an integer in range, or a regularity is not positive.
+    """
+    rng, images = _start(n, size, alpha, beta, seed), []
+    beta = alpha if beta is None else beta
+    for start in range(0, n, BLOCK):
+        draws = _draw(rng, min(BLOCK, n - start), size)
+        mask = _smooth_mask(_contours(draws, size, alpha), size)
+        backgrounds = _stretch(_backgrounds(draws, size, beta), draws["range"], draws["swap"])
+        images.append(mask * backgrounds[:, 0] + (1 - mask) * backgrounds[:, 1])
+    return torch.cat(images)[:, None].float()
+
+
+def contours(n, size, alpha, seed=0):
+    """The contours of :func:`c_alpha` before rounding: the row of each column, Tensor (n, size), pixels."""
+    rng = _start(n, size, alpha, None, seed)
+    return torch.cat([_contours(_draw(rng, min(BLOCK, n - start), size), size, alpha) for start in range(0, n, BLOCK)])
+
+
+def backgrounds(n, size, beta, seed=0):
+    """The two backgrounds of :func:`c_alpha` before they are stretched, Tensor (n, 2, size, size)."""
+    rng = _start(n, size, beta, None, seed)
+    return torch.cat(
+        [_backgrounds(_draw(rng, min(BLOCK, n - start), size), size, beta) for start in range(0, n, BLOCK)]
+    )
+
+
+def _start(n, size, alpha, beta, seed):
+    _checks.count(n, "n")
+    _checks.count(size, "size", 4)
+    _checks.positive(alpha, "alpha")
+    if beta is not None:
+        _checks.positive(beta, "beta")
+    return np.random.default_rng(seed)
+
+
+def _draw(rng, n, size):
+    """Uniform numbers of n images, those of one image in one row: the i-th does not depend on n."""
+    u = torch.from_numpy(rng.random((n, size + 2 * size * size + 3)))
+    parts = {
+        "contour": 2 * u[:, :size] - 1,
+        "background": 2 * u[:, size:-3].view(n, 2, size, size) - 1,
+        "range": u[:, -3:-1],
+        "swap": u[:, -1] < 0.5,
+    }
+    return parts
+
+
+def _contours(draws, size, alpha):
+    k = torch.fft.rfftfreq(size, 1 / size, dtype=torch.float64).clamp_min(1)
+    return torch.fft.irfft(torch.fft.rfft(draws["contour"]) * k**-alpha, n=size) * size + size / 2
+
+
+def _backgrounds(draws, size, beta):
+    rows = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
+    columns = torch.fft.rfftfreq(size, 1 / size, dtype=torch.float64)
+    gain = (rows[:, None].square() + columns.square()).clamp_min(1) ** (-beta / 2)
+    return torch.fft.irfft2(torch.fft.rfft2(draws["background"]) * gain, s=(size, size))
+
+
+def _smooth_mask(contour, size):
+    rows = torch.arange(size, dtype=torch.float64)[:, None]
+    mask = (rows > contour.round()[:, None, :]).double()
+    padded = F.pad(mask[:, None], (0, 1, 0, 1), mode="replicate")
+    return F.avg_pool2d(padded, 2, stride=1)[:, 0]
+
+
+def _stretch(backgrounds, uniform, swap):
+    low, high = backgrounds.amin((-2, -1), keepdim=True), backgrounds.amax((-2, -1), keepdim=True)
+    unit = (backgrounds - low) / (high - low)
+    u, v = uniform[:, 0, None, None], uniform[:, 1, None, None]
+    bright, dark = u + (1 - u) * unit[:, 0], v * unit[:, 1]
+    swap = swap[:, None, None]
+    return torch.stack([torch.where(swap, dark, bright), torch.where(swap, bright, dark)], dim=1)

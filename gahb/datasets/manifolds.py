@@ -1,0 +1,138 @@
+"""Low-dimensional image manifolds and their tangent spaces (Section 3.3, Appendix B.4)."""
+
+import math
+
+import numpy as np
+import torch
+
+from gahb import _checks
+
+EDGE = 0.5  # standard deviation of the blur of a disk's edge, pixels
+MIN_RADIUS = 3.0  # pixels
+
+
+def disks(n, size, seed=0):
+    """Disks of random centre, radius, foreground and background: a five-dimensional manifold.
+
+    The edge is blurred by a Gaussian of half a pixel, so that an image is a smooth function of
+    its five parameters; the radius is corrected so that the disk keeps its area pi r^2. Disks lie
+    inside the frame, and their radius is at least 3 pixels.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    size : int
+        Height and width, pixels, at least 12.
+    seed : int
+        The i-th image is the same whatever ``n``. The global random state is neither read nor changed.
+
+    Returns
+    -------
+    Tensor (n, 1, size, size), float32
+        Intensities in [0, 1].
+    """
+    return _render_disks(disk_parameters(n, size, seed), size)[:, None].float()
+
+
+def disk_tangents(n, size, seed=0):
+    """Derivatives of :func:`disks` by its parameters, Tensor (n, 5, size, size), float32.
+
+    In the order centre row, centre column, radius (a pixel each), foreground, background.
+    """
+    parameters = disk_parameters(n, size, seed)
+    return _tangents(lambda p: _render_disks(p, size), parameters).float()
+
+
+def disk_parameters(n, size, seed=0):
+    """Parameters of :func:`disks`: centre row and column, radius (pixels), foreground, background; (n, 5)."""
+    _checks.count(n, "n")
+    _checks.count(size, "size", 12)
+    u = torch.from_numpy(np.random.default_rng(seed).random((n, 5)))
+    margin = 3 * EDGE
+    radius = MIN_RADIUS + u[:, 2] * (size / 2 - margin - MIN_RADIUS)
+    low = radius + margin - 0.5  # pixel centres have whole coordinates, the frame ends half a pixel out
+    span = size - 1 - 2 * low
+    return torch.stack([low + u[:, 0] * span, low + u[:, 1] * span, radius, u[:, 3], u[:, 4]], dim=1)
+
+
+def _render_disks(parameters, size):
+    row, column, radius, foreground, background = parameters[..., None, None].unbind(-3)
+    grid = torch.arange(size, dtype=parameters.dtype)
+    # The blur adds pi EDGE^2 to the area of a disk.
+    effective = (radius.square() - EDGE**2).sqrt()
+    distance = ((grid[:, None] - row).square() + (grid - column).square() + 1e-12).sqrt()
+    inside = torch.special.ndtr((effective - distance) / EDGE)
+    return background + (foreground - background) * inside
+
+
+def sinusoids(n, size, seed=0):
+    """Plane waves a cos(2 pi (i + j) / size + phase): a cone in a two-dimensional space (Figure 13).
+
+    One period along each axis, phase uniform, amplitude a uniform on [0, 1]; the mean is 0.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    size : int
+        Height and width, pixels, at least 4.
+    seed : int
+        The i-th image is the same whatever ``n``. The global random state is neither read nor changed.
+
+    Returns
+    -------
+    Tensor (n, 1, size, size), float32
+        Intensities in [-1, 1].
+    """
+    return _render_sinusoids(_sinusoid_parameters(n, size, seed), size)[:, None].float()
+
+
+def sinusoid_tangents(n, size, seed=0):
+    """Derivatives of :func:`sinusoids` by amplitude and phase, Tensor (n, 2, size, size), float32."""
+    parameters = _sinusoid_parameters(n, size, seed)
+    return _tangents(lambda p: _render_sinusoids(p, size), parameters).float()
+
+
+def _sinusoid_parameters(n, size, seed):
+    _checks.count(n, "n")
+    _checks.count(size, "size", 4)
+    u = torch.from_numpy(np.random.default_rng(seed).random((n, 2)))
+    return torch.stack([u[:, 0], 2 * math.pi * u[:, 1]], dim=1)
+
+
+def _render_sinusoids(parameters, size):
+    amplitude, phase = parameters[..., None, None].unbind(-3)
+    grid = torch.arange(size, dtype=parameters.dtype)
+    return amplitude * torch.cos(2 * math.pi * (grid[:, None] + grid) / size + phase)
+
+
+def scaled_image(image, n, seed=0):
+    """One image times an intensity uniform on [0, 1]: a ray (Figure 12).
+
+    Parameters
+    ----------
+    image : Tensor (C, H, W) or (1, C, H, W)
+        Intensities in [0, 1].
+    n : int
+        Number of images.
+    seed : int
+        The i-th image is the same whatever ``n``. The global random state is neither read nor changed.
+
+    Returns
+    -------
+    Tensor (n, C, H, W), float32
+    """
+    image = _checks.one_image(image, "image")
+    _checks.count(n, "n")
+    intensity = torch.from_numpy(np.random.default_rng(seed).random(n)).to(image.device)
+    return (intensity[:, None, None, None] * image).float()
+
+
+def _tangents(render, parameters):
+    """Forward derivatives of ``render`` by each parameter, (n, parameters, size, size)."""
+    columns = [
+        torch.func.jvp(render, (parameters,), (unit.expand_as(parameters),))[1]
+        for unit in torch.eye(parameters.shape[1], dtype=parameters.dtype)
+    ]
+    return torch.stack(columns, dim=1)

@@ -1,0 +1,210 @@
+"""Photographs: faces and scenes from a folder, an array, or a package, split into S1, S2 and test."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gahb import _checks
+from gahb.datasets import _sources
+
+DUPLICATE = 0.95  # mean-removed correlation at 20x20 above which two photographs are one
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A prepared list of photographs and its parts.
+
+    S1 and S2 are taken from opposite ends of the list and test from its middle, so that the
+    three are disjoint, and the subsets of one part are nested: ``faces.S1[:10]`` begins ``faces.S1``.
+
+    Attributes
+    ----------
+    pixels : Tensor (n, 1, size, size), uint8
+        All photographs kept, in order.
+    N, test_size : int
+        Sizes of S1 (and of S2), and of the test set.
+    manifest : dict
+        Where they come from and what was done: source, count, file names, unreadable files,
+        near duplicates dropped, positions of the parts, SHA-256 of the pixels.
+    """
+
+    pixels: torch.Tensor
+    N: int
+    test_size: int
+    manifest: dict = field(repr=False)
+
+    @property
+    def S1(self):
+        """First subset, Tensor (N, 1, size, size), float32 in [0, 1]."""
+        return as_float(self.part("S1"))
+
+    @property
+    def S2(self):
+        """Second subset, disjoint from S1, Tensor (N, 1, size, size), float32 in [0, 1]."""
+        return as_float(self.part("S2"))
+
+    @property
+    def test(self):
+        """Images of neither subset, Tensor (test_size, 1, size, size), float32 in [0, 1]."""
+        return as_float(self.part("test"))
+
+    def part(self, name, n=None):
+        """The first ``n`` photographs of ``"S1"``, ``"S2"`` or ``"test"``, as uint8."""
+        _checks.choice(name, "part", ("S1", "S2", "test"))
+        full = self.test_size if name == "test" else self.N
+        n = full if n is None else _checks.count(n, "n")
+        if n > full:
+            raise ValueError(f"{name} holds {full} images, {n} were asked for; prepare more with N={n}")
+        return self.pixels[_positions(len(self.pixels), self.N, self.test_size)[name][:n]]
+
+    def save_manifest(self, path):
+        """Write the manifest as JSON."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(self.manifest, indent=1) + "\n")
+
+
+def faces(source=None, size=40, N=10_000, test_size=1_000):
+    """Photographs of faces.
+
+    Parameters
+    ----------
+    source : str or Path, optional
+        A folder of images (read recursively, sorted by name), a torchvision ``celeba`` root, an
+        ``.npz``, ``.npy`` or ``.pt`` array, or ``"lfw"`` (Labeled Faces in the Wild, fetched by
+        scikit-learn). Left out: the 100 faces inside scikit-image where they suffice, else LFW.
+    size : int
+        Height and width, pixels. Photographs are made gray by the mean of their channels, cropped
+        to the central square (160x160 of CelebA's 178x218) and resized with antialiasing.
+    N : int
+        Images in each of S1 and S2.
+    test_size : int
+        Images in the test set.
+
+    Returns
+    -------
+    Photographs
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such source.
+    ValueError
+        If it holds too few photographs that are readable and not near duplicates; says how many.
+    """
+    return _photographs("faces", source, size, N, test_size)
+
+
+def scenes(source=None, size=32, N=20_000, test_size=1_000):
+    """Photographs of scenes (the paper's are LSUN bedrooms).
+
+    Parameters and errors as for :func:`faces`; the 100 patches without faces inside scikit-image
+    if ``source`` is left out.
+    """
+    return _photographs("scenes", source, size, N, test_size)
+
+
+def as_float(pixels):
+    """Intensities in [0, 1], float32, of uint8 images."""
+    return pixels.float() / 255
+
+
+def _photographs(kind, source, size, N, test_size):
+    for value, name in ((size, "size"), (N, "N"), (test_size, "test_size")):
+        _checks.count(value, name)
+    needed = 2 * N + test_size
+    reader = _sources.open_source(kind, source, needed)
+    take = 2 * needed
+    while True:  # photographs between the ends and the middle are not even read, unless duplicates ask for them
+        pixels, names, unreadable = reader.read(_spread(len(reader), take), size)
+        kept = np.flatnonzero(~near_duplicates(pixels))
+        if len(kept) >= needed or take >= len(reader):
+            break
+        take *= 2
+    if len(kept) < needed:
+        raise ValueError(_too_few(kind, reader, len(kept), len(pixels), unreadable, N, test_size))
+    pixels = pixels[kept]
+    manifest = {
+        "kind": kind,
+        "source": str(reader),
+        "size": size,
+        "found": len(reader),
+        "read": len(names),
+        "unreadable": unreadable,
+        "near_duplicates": [names[i] for i in sorted(set(range(len(names))) - set(kept.tolist()))],
+        "parts": {k: [names[kept[i]] for i in v] for k, v in _positions(len(kept), N, test_size).items()},
+        "sha256": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+    }
+    return Photographs(pixels, N, test_size, manifest)
+
+
+def _too_few(kind, reader, kept, read, unreadable, N, test_size):
+    message = (
+        f"{kind}: {reader} has {kept} usable photographs ({len(reader)} found, {len(unreadable)} unreadable, "
+        f"{read - kept} near duplicates), and 2 x {N} + {test_size} = {2 * N + test_size} are needed. "
+        "Give a larger folder or array, or take a smaller scale, N or test_size."
+    )
+    if unreadable:
+        message += f" Unreadable, for example: {', '.join(unreadable[:3])}."
+    return message
+
+
+def _spread(n, take):
+    """At most ``take`` positions of n: from both ends and, for the test set, the middle."""
+    if take >= n:
+        return list(range(n))
+    end, middle = take * 2 // 5, take - 2 * (take * 2 // 5)
+    start = (n - middle) // 2
+    return [*range(end), *range(start, start + middle), *range(n - end, n)]
+
+
+def _positions(n, N, test_size):
+    start = N + (n - 2 * N - test_size) // 2
+    return {
+        "S1": list(range(N)),
+        "S2": list(range(n - 1, n - 1 - N, -1)),
+        "test": list(range(start, start + test_size)),
+    }
+
+
+def near_duplicates(pixels, threshold=DUPLICATE, block=4096):
+    """Which images repeat an earlier one: mean-removed correlation at 20x20 above ``threshold``.
+
+    Parameters
+    ----------
+    pixels : Tensor (n, 1, H, W), uint8
+    threshold : float
+    block : int
+        Images compared at once; no n x n matrix is held.
+
+    Returns
+    -------
+    ndarray (n,), bool
+        The first of each group is not marked. Images without any contrast are all marked.
+    """
+    small = torch.cat([_sources.resize(as_float(part), 20) for part in pixels.split(block)]).flatten(1)
+    small = small - small.mean(1, keepdim=True)
+    flat = small.norm(dim=1) < 1e-6
+    small = torch.nn.functional.normalize(small, dim=1)
+    repeated = flat.clone()
+    for start in range(0, len(small), block):
+        rows = small[start : start + block]
+        for other in range(0, start + len(rows), block):
+            close = rows @ small[other : other + block].T > threshold
+            if other == start:
+                close = close.tril(-1)
+            else:
+                close &= ~repeated[other : other + block]
+            repeated[start : start + block] |= close.any(1) if other != start else _repeats(close, repeated[start:])
+    return repeated.numpy()
+
+
+def _repeats(close, repeated):
+    """Within a block, mark rows close to an earlier row that is itself kept."""
+    result = repeated[: len(close)].clone()
+    for i in torch.nonzero(close.any(1)).flatten().tolist():
+        result[i] |= bool((close[i] & ~result).any())
+    return result

@@ -1,0 +1,199 @@
+"""Bias-free networks: ``net(y)`` is the denoised image.
+
+Without additive constants a ReLU network is homogeneous and piecewise linear, so that
+f(y) = grad f(y) y (Eq. 6; Mohan, Kadkhodaie, Simoncelli, Fernandez-Granda, ICLR 2020).
+The networks estimate the noise; the denoised image is y minus that estimate.
+"""
+
+import copy
+import itertools
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gahb import _checks
+
+
+class BiasFreeBatchNorm(nn.Module):
+    """Divide each channel by its standard deviation and multiply by a learned gain.
+
+    The mean enters the standard deviation and is not subtracted. In training mode the
+    statistics are those of the batch, and a running value follows them with momentum 0.1;
+    in evaluation mode the running value is used, which makes the layer linear.
+    """
+
+    momentum, eps = 0.1, 1e-5
+
+    def __init__(self, channels):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+        self.register_buffer("running_sd", torch.ones(channels))
+
+    def forward(self, x):
+        sd = self.running_sd
+        if self.training:
+            sd = (x.float().var(dim=(0, 2, 3), unbiased=False) + self.eps).sqrt()
+            with torch.no_grad():
+                self.running_sd.lerp_(sd.detach(), self.momentum)
+        return x * (self.gain / sd).to(x.dtype)[:, None, None]
+
+
+def _conv(inputs, outputs, kernel=3, generator=None):
+    layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+    return layer
+
+
+def _conv_norm_relu(inputs, outputs, generator):
+    return [_conv(inputs, outputs, generator=generator), BiasFreeBatchNorm(outputs), nn.ReLU()]
+
+
+class BFCNN(nn.Module):
+    """Bias-free convolutional denoiser of the paper (Appendix A).
+
+    ``depth`` 3x3 convolutions: the first with a ReLU, the middle ones with bias-free batch
+    normalization and a ReLU, the last alone. The defaults have 665,856 parameters, the number
+    that the paper gives; with the 21 layers of its text there would be 702,784.
+
+    Parameters
+    ----------
+    depth : int
+        Number of convolutions, at least 2.
+    channels : int
+        Channels of the hidden layers.
+    in_channels : int
+        Channels of the image.
+    seed : int
+        Seed of the initial weights (Kaiming normal, fan-in). The global random state is
+        neither read nor changed.
+    first_relu : bool
+        Whether a ReLU follows the first convolution.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is not a positive integer.
+    """
+
+    def __init__(self, depth=20, channels=64, in_channels=1, seed=0, first_relu=True):
+        super().__init__()
+        self.depth = _checks.count(depth, "depth", 2)
+        self.channels = _checks.count(channels, "channels")
+        self.in_channels = _checks.count(in_channels, "in_channels")
+        generator = torch.Generator().manual_seed(seed)
+        layers = [_conv(in_channels, channels, generator=generator)]
+        if first_relu:
+            layers.append(nn.ReLU())
+        for _ in range(depth - 2):
+            layers += _conv_norm_relu(channels, channels, generator)
+        layers.append(_conv(channels, in_channels, generator=generator))
+        self.noise = nn.Sequential(*layers)
+
+    def forward(self, y):
+        """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
+        return y - self.noise(_network_input(y, self.in_channels))
+
+
+class UNet(nn.Module):
+    """Bias-free UNet of the paper's later versions.
+
+    Encoder blocks of two convolutions and an average pooling, channels doubling; a middle
+    block; decoder blocks of a transposed convolution, the skip connection and two
+    convolutions. The defaults have 7,659,264 parameters. A height or width that
+    ``2**blocks`` does not divide is padded by repeating the border, and cropped after.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the first block.
+    blocks : int
+        Number of poolings.
+    in_channels : int
+        Channels of the image.
+    seed : int
+        Seed of the initial weights. The global random state is neither read nor changed.
+    """
+
+    def __init__(self, channels=64, blocks=3, in_channels=1, seed=0):
+        super().__init__()
+        self.channels = _checks.count(channels, "channels")
+        self.blocks = _checks.count(blocks, "blocks")
+        self.in_channels = _checks.count(in_channels, "in_channels")
+        generator = torch.Generator().manual_seed(seed)
+        widths = [channels * 2**b for b in range(blocks + 1)]
+        first = [_conv(in_channels, channels, generator=generator), nn.ReLU()]
+        first += _conv_norm_relu(channels, channels, generator)
+        self.encoder = nn.ModuleList([nn.Sequential(*first)])
+        self.up, self.decoder = nn.ModuleList(), nn.ModuleList()
+        for narrow, wide in itertools.pairwise(widths):
+            both = _conv_norm_relu(narrow, wide, generator) + _conv_norm_relu(wide, wide, generator)
+            self.encoder.append(nn.Sequential(*both))
+            up = nn.utils.skip_init(nn.ConvTranspose2d, wide, narrow, 2, stride=2, bias=False)
+            nn.init.normal_(up.weight, std=wide**-0.5, generator=generator)  # keeps the variance
+            last = _conv_norm_relu(narrow, narrow, generator)
+            if narrow == channels:
+                last = [_conv(narrow, in_channels, generator=generator)]
+            self.up.append(up)
+            self.decoder.append(nn.Sequential(*_conv_norm_relu(wide, narrow, generator), *last))
+
+    def forward(self, y):
+        """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
+        x = _network_input(y, self.in_channels)
+        height, width = x.shape[-2:]
+        stride = 2**self.blocks
+        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
+        skips = []
+        for block in self.encoder[:-1]:
+            skips.append(block(x))
+            x = F.avg_pool2d(skips[-1], 2)
+        x = self.encoder[-1](x)
+        for up, block, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
+            x = block(torch.cat([up(x), skip], dim=1))
+        return y - x[..., :height, :width]
+
+
+NETWORKS = {"BFCNN": BFCNN, "UNet": UNet}
+
+
+def _network_input(y, in_channels):
+    if y.ndim != 4 or y.shape[1] != in_channels:
+        raise ValueError(f"y must have shape (B, {in_channels}, H, W), got {tuple(y.shape)}")
+    if not y.is_floating_point():
+        raise TypeError(f"y must hold floating-point intensities in [0, 1], got {y.dtype}")
+    return y
+
+
+@contextmanager
+def evaluating(denoiser, dtype=None):
+    """Yield ``denoiser`` ready for analysis; leave it as it was.
+
+    A network is put in evaluation mode with frozen parameters, both restored on exit; one of
+    another floating type than ``dtype`` is copied first. Other functions pass through. TF32,
+    which changes Jacobians, is off inside.
+    """
+    if not callable(denoiser):
+        raise TypeError(f"denoiser must be a function of y, got {type(denoiser).__name__}")
+    with torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled,
+        benchmark=False,
+        deterministic=True,
+        allow_tf32=False,
+    ):
+        if not isinstance(denoiser, nn.Module):
+            yield denoiser
+            return
+        parameters = list(denoiser.parameters())
+        if dtype is not None and any(p.dtype != dtype for p in parameters):
+            denoiser = copy.deepcopy(denoiser).to(dtype)
+            parameters = list(denoiser.parameters())
+        modes = [(module, module.training) for module in denoiser.modules()]
+        trainable = [p.requires_grad for p in parameters]
+        try:
+            yield denoiser.eval().requires_grad_(False)
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, flag in zip(parameters, trainable, strict=True):
+                parameter.requires_grad_(flag)

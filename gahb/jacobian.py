@@ -1,0 +1,274 @@
+"""The Jacobian of a denoiser and the basis in which it shrinks (Section 3.1).
+
+Two ways, side by side: the whole matrix (:func:`jacobian`), and its leading eigenvectors from
+products with it and its transpose (:func:`adaptive_basis` with ``k``).
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import nn
+
+from gahb import _checks
+from gahb.denoisers import NETWORKS, evaluating
+
+CHUNK_PIXELS = 32 * 40 * 40  # images that go through a network at once, in pixels
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What :func:`adaptive_basis` returns.
+
+    Attributes
+    ----------
+    shrinkage : Tensor (K,)
+        Eigenvalues lambda_k of the symmetric part (J + J^T) / 2, falling.
+    vectors : Tensor (K, H, W)
+        Orthonormal eigenvectors e_k; (K, C, H, W) for images of several channels.
+    asymmetry : float
+        norm(J - J^T) / norm(J), Frobenius; 0 for an optimal denoiser. With ``k`` it is an
+        estimate from random products.
+    """
+
+    shrinkage: torch.Tensor
+    vectors: torch.Tensor
+    asymmetry: float
+
+
+def jacobian(denoiser, y):
+    """The Jacobian J[i, j] = d f_i(y) / d y_j (Eq. 6).
+
+    A network of gahb is linear once its ReLU gates are frozen at ``y``, and its Jacobian is
+    the image of the unit vectors under that linear map, by forward passes in chunks. Any other
+    denoiser is differentiated row by row in reverse mode, in chunks.
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y), acting on each image of a batch alone. Its mode and parameters are left as they were.
+    y : Tensor (C, H, W) or (1, C, H, W)
+        One noisy image, intensities in [0, 1] plus noise, floating point.
+
+    Returns
+    -------
+    Tensor (d, d)
+        d = C H W; the dtype and device of ``y``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``y`` is not one finite floating-point image.
+    """
+    y = _checks.one_image(y, "y").detach()
+    with _products(denoiser, y) as (forward, backward):
+        if forward is not None:
+            return _columns(forward, y).T.contiguous()
+        return _columns(backward, y)
+
+
+def adaptive_basis(denoiser, y, k=None, probes=16):
+    """Eigenvalues and eigenvectors of the symmetric part of the Jacobian (Section 3.1).
+
+    f(y) = sum_k lambda_k <y, e_k> e_k, with lambda_k and e_k those of (J + J^T) / 2. Within
+    eigenvalues that are equal to 1e-5 (relative to the largest) the vectors are rotated to a
+    canonical position, and the entry of largest size is made positive, so that two runs give
+    the same pictures.
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y), acting on each image of a batch alone.
+    y : Tensor (C, H, W) or (1, C, H, W)
+        One noisy image, floating point.
+    k : int, optional
+        Number of leading pairs, from matrix-vector products alone (implicitly restarted
+        Lanczos, ``scipy.sparse.linalg.eigsh``). All of them, from the full matrix, if left out.
+    probes : int
+        Number of random products that estimate the asymmetry when ``k`` is given.
+
+    Returns
+    -------
+    Basis
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``y`` is not one image, or k is not in 1 ... d.
+    RuntimeError
+        If the residual of an eigenpair, checked in float64, is above 1e-3.
+    """
+    y = _checks.one_image(y, "y").detach()
+    d = y.numel()
+    if k is not None and _checks.count(k, "k") > d:
+        raise ValueError(f"k must be at most the number of pixels d = {d}, got {k}")
+    if k is None or k > d // 3:  # Lanczos needs a space of several times k
+        matrix = jacobian(denoiser, y).double().cpu().numpy()
+        asymmetry = np.linalg.norm(matrix - matrix.T) / max(np.linalg.norm(matrix), 1e-300)
+        values, vectors = scipy.linalg.eigh((matrix + matrix.T) / 2)
+    else:
+        values, vectors, asymmetry = _leading_pairs(denoiser, y, k, probes)
+    values, vectors = _canonical(values[::-1][:k], vectors[:, ::-1][:, :k])
+    vectors = torch.from_numpy(vectors.T.copy()).to(y).reshape(-1, *y.shape[1:])
+    if y.shape[1] == 1:
+        vectors = vectors[:, 0]
+    return Basis(torch.from_numpy(values.copy()).to(y), vectors, float(asymmetry))
+
+
+def divergence(denoiser, y, probes=4, seed=0):
+    """Trace of the Jacobian of each image of a batch, estimated by random signs (Hutchinson, 1990).
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y), acting on each image of a batch alone.
+    y : Tensor (B, C, H, W)
+        Noisy images, floating point.
+    probes : int
+        Number of random sign images v; the estimate is the mean of <v, J v>, unbiased.
+    seed : int
+        Seed of the signs.
+
+    Returns
+    -------
+    Tensor (B,)
+    """
+    y = _checks.images(y, "y").detach()
+    signs = np.random.default_rng(seed).integers(0, 2, (_checks.count(probes, "probes"), *y.shape), dtype=np.int8)
+    total = torch.zeros(len(y), dtype=y.dtype, device=y.device)
+    with evaluating(denoiser, y.dtype) as f, torch.enable_grad():
+        y = y.requires_grad_()
+        output = f(y)
+        for v in torch.from_numpy(signs).to(y) * 2 - 1:
+            (row,) = torch.autograd.grad(output, y, v, retain_graph=True)
+            total += (row * v).flatten(1).sum(1)
+    return total / probes
+
+
+def _columns(product, y):
+    """Apply a linear map to every unit vector of the space of ``y``; row i is the image of vector i."""
+    d = y.numel()
+    chunk = max(1, CHUNK_PIXELS // d)
+    rows = torch.empty(d, d, dtype=y.dtype, device=y.device)
+    units = torch.zeros(min(chunk, d), d, dtype=y.dtype, device=y.device)
+    for start in range(0, d, chunk):
+        stop = min(start + chunk, d)
+        units.zero_()[torch.arange(stop - start), torch.arange(start, stop)] = 1
+        rows[start:stop] = product(units[: stop - start].view(-1, *y.shape[1:])).flatten(1)
+    return rows
+
+
+@contextmanager
+def _products(denoiser, y):
+    """Yield v -> J v and u -> J^T u for batches (B, C, H, W), with J the Jacobian at ``y``.
+
+    The first is None for a denoiser that is not a network of gahb.
+    """
+    with evaluating(denoiser, y.dtype) as f:
+        if type(f) in NETWORKS.values():
+            with _frozen_gates(f, y) as linear:
+                yield linear, _transpose_product(linear, y)
+        else:
+            yield None, _transpose_product(f, y)
+
+
+@contextmanager
+def _frozen_gates(net, y):
+    """Yield v -> J v: the network with each ReLU replaced by the 0/1 gate that it has at ``y``."""
+    gates, calls = [], iter(())
+
+    def record(module, inputs, output):
+        gates.append((inputs[0] > 0).to(y.dtype))
+
+    def gate(module, inputs, output):
+        return inputs[0] * next(calls)
+
+    def linear(v):
+        nonlocal calls
+        calls = iter(gates)
+        with torch.set_grad_enabled(v.requires_grad):
+            return net(v)
+
+    relus = [module for module in net.modules() if isinstance(module, nn.ReLU)]
+    hooks = [module.register_forward_hook(record) for module in relus]
+    try:
+        with torch.no_grad():
+            net(y)
+        for hook in hooks:
+            hook.remove()
+        hooks = [module.register_forward_hook(gate) for module in relus]
+        yield linear
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _transpose_product(f, y):
+    """u -> J^T u in reverse mode, through one graph that serves all batches of one size."""
+    graph = {}
+
+    def backward(u):
+        if len(u) not in graph:
+            graph.clear()
+            with torch.enable_grad():
+                x = y.expand(len(u), *y.shape[1:]).clone().requires_grad_()
+                graph[len(u)] = x, f(x)
+        x, output = graph[len(u)]
+        return torch.autograd.grad(output, x, u, retain_graph=True)[0]
+
+    return backward
+
+
+def _leading_pairs(denoiser, y, k, probes):
+    d, rng = y.numel(), np.random.default_rng(0)
+    with _products(denoiser, y) as (forward, backward):
+        forward = forward or _forward_mode(denoiser, y)
+
+        def as_images(v):
+            return torch.from_numpy(np.ascontiguousarray(v.T)).to(y).view(-1, *y.shape[1:])
+
+        def both(v):
+            v = as_images(v.reshape(d, -1))
+            return forward(v).flatten(1), backward(v).flatten(1)
+
+        def symmetric(v):
+            jv, jtv = both(v)
+            return ((jv + jtv) / 2).T.double().cpu().numpy().reshape(v.shape)
+
+        operator = LinearOperator((d, d), matvec=symmetric, matmat=symmetric, dtype=np.float64)
+        values, vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), tol=1e-5)
+        residual = np.linalg.norm(symmetric(vectors) - vectors * values, axis=0).max()
+        if residual > 1e-3 * max(1.0, np.abs(values).max()):
+            raise RuntimeError(f"the top {k} eigenpairs did not converge: residual {residual:.2g}; take k=None")
+        jv, jtv = both(rng.standard_normal((d, probes)))
+        asymmetry = float((jv - jtv).norm() / jv.norm().clamp_min(1e-30))
+    return values, vectors, asymmetry
+
+
+def _forward_mode(denoiser, y):
+    """v -> J v by forward-mode differentiation, for denoisers whose gates cannot be frozen."""
+
+    def forward(v):
+        with evaluating(denoiser, y.dtype) as f:
+            _, product = torch.func.jvp(f, (y.expand(len(v), *y.shape[1:]).contiguous(),), (v,))
+        return product
+
+    return forward
+
+
+def _canonical(values, vectors, tolerance=1e-5):
+    """Fix what an eigendecomposition leaves free: rotations among equal eigenvalues, and signs."""
+    ramp = np.random.RandomState(0).random_sample(len(vectors))[:, None]
+    vectors = np.array(vectors, dtype=np.float64)
+    breaks = np.flatnonzero(-np.diff(values) > tolerance * np.abs(values).max(initial=1e-300)) + 1
+    for group in np.split(np.arange(len(values)), breaks):
+        if len(group) > 1:
+            block = vectors[:, group]
+            _, rotation = scipy.linalg.eigh(block.T @ (ramp * block))
+            vectors[:, group] = block @ rotation
+    sizes = np.abs(vectors)
+    largest = (sizes >= 0.999 * sizes.max(axis=0)).argmax(axis=0)
+    return values, vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])

@@ -1,0 +1,237 @@
+"""Errors, similarities and risk of denoisers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gahb import _checks
+from gahb.denoisers import evaluating
+from gahb.jacobian import divergence
+from gahb.sampling import gaussian_noise
+
+BATCH_PIXELS = 128 * 40 * 40  # images evaluated at once, in pixels
+
+
+def psnr(clean, denoised):
+    """Peak signal-to-noise ratio of each image, -10 log10(mean squared error), peak 1.
+
+    Parameters
+    ----------
+    clean, denoised : Tensor (B, C, H, W)
+        Intensities in [0, 1].
+
+    Returns
+    -------
+    Tensor (B,)
+        In dB; infinite where the two are equal.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes differ, or a tensor is empty, not finite or not floating point.
+    """
+    _checks.images(clean, "clean")
+    _checks.images(denoised, "denoised")
+    _checks.same_shape(clean, denoised, "clean and denoised")
+    return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
+
+
+@torch.no_grad()
+def squared_errors(denoiser, images, sigmas, seed=0):
+    """Mean squared error a pixel, of each image at each noise level.
+
+    The noise of the i-th image is the same for every denoiser, every sigma (up to scale) and
+    every number of images, so that two denoisers are compared on the same noisy images.
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y), (B, C, H, W) -> (B, C, H, W).
+    images : Tensor (B, C, H, W)
+        Clean images, intensities in [0, 1].
+    sigmas : float or sequence of float
+        Noise levels, intensities.
+    seed : int
+        Seed of the noise; the global random state is neither read nor changed.
+
+    Returns
+    -------
+    Tensor (S, B)
+        On the CPU.
+    """
+    _checks.images(images, "images")
+    sigmas = _checks.sigmas(sigmas)
+    noise = gaussian_noise(len(images), images.shape[1:], seed).to(images)
+    errors = torch.empty(len(sigmas), len(images), dtype=images.dtype)
+    chunk = max(1, BATCH_PIXELS // images[0].numel())
+    jobs = torch.cartesian_prod(torch.arange(len(sigmas)), torch.arange(len(images))).split(chunk)
+    levels = torch.tensor(sigmas, dtype=images.dtype, device=images.device)
+    with evaluating(denoiser, images.dtype) as f:
+        for job in jobs:
+            s, i = job.to(images.device).unbind(1)
+            y = images[i] + levels[s, None, None, None] * noise[i]
+            error = (f(y) - images[i]).square().flatten(1).mean(1)
+            errors[job[:, 0], job[:, 1]] = error.cpu()
+    return errors
+
+
+def psnr_table(denoiser, images, sigmas, seed=0):
+    """PSNR of each image at each noise level, Tensor (S, B) in dB; see :func:`squared_errors`."""
+    return -10 * squared_errors(denoiser, images, sigmas, seed).log10()
+
+
+def psnr_curve(denoiser, images, sigmas, seed=0):
+    """Mean PSNR for each noise level (the curves of Figure 1).
+
+    Parameters
+    ----------
+    denoiser, images, sigmas, seed
+        As for :func:`squared_errors`.
+
+    Returns
+    -------
+    Tensor (S,)
+        Mean over the images of the PSNR in dB, peak 1.
+    """
+    return psnr_table(denoiser, images, sigmas, seed).mean(1)
+
+
+def input_psnr(sigmas):
+    """PSNR of the noisy image, -20 log10(sigma), as an array in dB."""
+    return -20 * np.log10(np.asarray(sigmas, dtype=float))
+
+
+def cosine_similarity(a, b, centered=False):
+    """Normalized inner product of corresponding images.
+
+    Parameters
+    ----------
+    a, b : Tensor (B, C, H, W)
+    centered : bool
+        Remove the mean of each image first. The paper's similarity is the plain one, which says
+        little where the means dominate.
+
+    Returns
+    -------
+    Tensor (B,)
+        In [-1, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shapes differ, or a tensor is empty, not finite or not floating point.
+    """
+    _checks.images(a, "a")
+    _checks.images(b, "b")
+    _checks.same_shape(a, b, "a and b")
+    return (_unit(a, centered) * _unit(b, centered)).sum(1)
+
+
+def _unit(images, centered):
+    flat = images.flatten(1)
+    if centered:
+        flat = flat - flat.mean(1, keepdim=True)
+    return torch.nn.functional.normalize(flat, dim=1)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What :func:`nearest` returns, for each of B images.
+
+    Attributes
+    ----------
+    index : Tensor (B,)
+        Position in the set of the most similar image.
+    similarity : Tensor (B,)
+        Its cosine similarity.
+    distance_ratio : Tensor (B,)
+        Euclidean distance to the nearest over that to the second-nearest image; NaN for a set of one.
+    """
+
+    index: torch.Tensor
+    similarity: torch.Tensor
+    distance_ratio: torch.Tensor
+
+
+def nearest(images, train, centered=False, block=8192):
+    """Most similar training image of each image, by blocked matrix products.
+
+    Parameters
+    ----------
+    images : Tensor (B, C, H, W)
+    train : Tensor (N, C, H, W)
+    centered : bool
+        Remove the mean of each image before the similarity.
+    block : int
+        Number of training images compared at once.
+
+    Returns
+    -------
+    Nearest
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the two do not hold images of the same size.
+    """
+    _checks.images(images, "images")
+    _checks.images(train, "train")
+    if images.shape[1:] != train.shape[1:]:
+        raise ValueError(
+            f"images and train must have the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
+        )
+    similarity = torch.full((len(images),), -2.0, dtype=images.dtype, device=images.device)
+    index = torch.zeros(len(images), dtype=torch.long, device=images.device)
+    closest = torch.full((len(images), 2), torch.inf, dtype=images.dtype, device=images.device)
+    a, flat = _unit(images, centered), images.flatten(1)
+    for start in range(0, len(train), block):
+        part = train[start : start + block].to(images)
+        value, where = (a @ _unit(part, centered).T).max(dim=1)
+        better = value > similarity
+        similarity, index = torch.where(better, value, similarity), torch.where(better, where + start, index)
+        distances = torch.cat([closest, torch.cdist(flat, part.flatten(1))], dim=1)
+        closest = distances.topk(2, dim=1, largest=False).values
+    ratio = torch.where(closest[:, 1].isinf(), torch.nan, closest[:, 0] / closest[:, 1])
+    return Nearest(index, similarity, ratio)
+
+
+def closest_pairs(a, b, centered=False):
+    """Cosine similarity of each image of ``a`` to the most similar of ``b``, Tensor (len(a),) (Figure 7)."""
+    return nearest(a, b, centered).similarity
+
+
+def stein_risk(denoiser, images, sigma, probes=4, seed=0):
+    """Stein's unbiased risk estimate beside the error that it estimates (Eq. 7 and 10).
+
+    SURE = norm(y - f(y))^2 + 2 sigma^2 tr grad f(y) - sigma^2 d needs no clean image; for the
+    optimal denoiser the error is also sigma^2 tr grad f(y).
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y), acting on each image of a batch alone.
+    images : Tensor (B, C, H, W)
+        Clean images, intensities in [0, 1].
+    sigma : float
+        Noise level, intensities.
+    probes : int
+        Random products that estimate the trace (see :func:`gahb.jacobian.divergence`).
+    seed : int
+        Seed of the noise.
+
+    Returns
+    -------
+    dict of Tensor (B,)
+        ``mse``, ``sure`` and ``trace`` (sigma^2 tr grad f), each a pixel (divided by d).
+    """
+    _checks.images(images, "images")
+    _checks.positive(sigma, "sigma")
+    d = images[0].numel()
+    y = images + sigma * gaussian_noise(len(images), images.shape[1:], seed).to(images)
+    trace = torch.cat([sigma**2 * divergence(denoiser, part, probes, seed + 1) for part in y.split(64)])
+    with evaluating(denoiser, y.dtype) as f, torch.no_grad():
+        output = torch.cat([f(part) for part in y.split(64)])
+    residual = (y - output).square().flatten(1).sum(1)
+    mse = (output - images).square().flatten(1).mean(1)
+    return {"mse": mse, "sure": (residual + 2 * trace) / d - sigma**2, "trace": trace / d}

@@ -1,0 +1,196 @@
+r"""Optimal denoisers in closed form: f*(y) = E[x | y] for priors where it is known.
+
+Each function returns a denoiser ``f(y)`` like any other, (B, C, H, W) -> (B, C, H, W): it goes
+through :func:`gahb.jacobian`, :func:`gahb.sample` and :func:`gahb.psnr_curve`. They compute in
+float64 and return the dtype of ``y``; all are differentiable. Unlike a blind network they are
+made for one noise level ``sigma`` (intensities).
+"""
+
+import math
+
+import torch
+
+from gahb import _checks
+
+
+def empirical(train, sigma, block=4096):
+    r"""Posterior mean over a finite set: the optimal denoiser of a training set, a perfect memorizer.
+
+    f*(y) = sum_i w_i x_i with w = softmax(-norm(y - x_i)^2 / 2 sigma^2) (Eq. 8 with a sum of
+    Diracs as prior). The softmax runs over blocks with a running maximum, in float64.
+
+    Parameters
+    ----------
+    train : Tensor (N, C, H, W)
+        The set, intensities in [0, 1].
+    sigma : float
+        Noise level.
+    block : int
+        Number of training images in memory at once as float64.
+
+    Returns
+    -------
+    callable
+    """
+    _checks.images(train, "train")
+    variance = _checks.positive(sigma, "sigma") ** 2
+    points = train.detach().flatten(1)
+    center = points.double().mean(0)
+
+    def denoiser(y):
+        flat = _flat(y, points.shape[1]) - center
+        top = flat.new_full((len(flat), 1), -math.inf)
+        total, mean = torch.zeros_like(top), torch.zeros_like(flat)
+        for start in range(0, len(points), block):
+            x = points[start : start + block].to(flat) - center
+            # norm(y)^2 is common to all weights and is left out.
+            logits = (flat @ x.T - x.square().sum(1) / 2) / variance
+            new = torch.maximum(top, logits.max(dim=1, keepdim=True).values.detach())
+            weights, shrink = (logits - new).exp(), (top - new).exp()
+            total = total * shrink + weights.sum(1, keepdim=True)
+            mean = mean * shrink + weights @ x
+            top = new
+        return (mean / total + center).view(y.shape).to(y.dtype)
+
+    return denoiser
+
+
+def gaussian(mean, cov, sigma):
+    """Wiener filter: f*(y) = m + C (C + sigma^2 Id)^-1 (y - m), for the prior N(m, C).
+
+    Parameters
+    ----------
+    mean : Tensor (C, H, W)
+    cov : Tensor (d, d)
+        Symmetric and non-negative, d = C H W.
+    sigma : float
+        Noise level.
+
+    Returns
+    -------
+    callable
+    """
+    return mixture(mean[None], cov[None], torch.ones(1), sigma)
+
+
+def mixture(means, covs, weights, sigma):
+    """Posterior mean for a mixture of Gaussians sum_j w_j N(m_j, C_j).
+
+    Parameters
+    ----------
+    means : Tensor (M, C, H, W)
+    covs : Tensor (M, d, d)
+        Symmetric and non-negative.
+    weights : Tensor (M,)
+        Positive; normalized to sum to one.
+    sigma : float
+        Noise level.
+
+    Returns
+    -------
+    callable
+        f*(y) = sum_j p(j | y) (m_j + C_j (C_j + sigma^2 Id)^-1 (y - m_j)).
+    """
+    _checks.images(means, "means")
+    variance = _checks.positive(sigma, "sigma") ** 2
+    centers = means.detach().flatten(1).double()
+    d = centers.shape[1]
+    if tuple(covs.shape) != (len(means), d, d):
+        raise ValueError(f"covs must have shape {(len(means), d, d)}, got {tuple(covs.shape)}")
+    if tuple(weights.shape) != (len(means),) or not bool((weights > 0).all()):
+        raise ValueError(f"weights must be {len(means)} positive numbers, got {weights}")
+    values, vectors = torch.linalg.eigh(covs.detach().double().cpu())
+    if bool((values < -1e-6 * values.abs().amax(1, keepdim=True)).any()):
+        raise ValueError(f"covs must be non-negative, lowest eigenvalue {values.min():.3g}")
+    values = values.clamp_min(0)
+    log_weights = (weights.double() / weights.sum()).log().cpu()
+    log_weights = log_weights - (values + variance).log().sum(1) / 2
+
+    def denoiser(y):
+        flat, v, e, c = _flat(y, d), values.to(y.device), vectors.to(y.device), centers.to(y.device)
+        parts = torch.einsum("mij,mbi->mbj", e, flat - c[:, None])
+        logits = log_weights.to(y.device)[:, None] - (parts.square() / (v + variance)[:, None]).sum(2) / 2
+        means_given_y = c[:, None] + torch.einsum("mij,mbj->mbi", e, parts * (v / (v + variance))[:, None])
+        result = (torch.softmax(logits, dim=0)[:, :, None] * means_given_y).sum(0)
+        return result.view(y.shape).to(y.dtype)
+
+    return denoiser
+
+
+def subspace(vectors):
+    """Orthogonal projection on the span of ``vectors``: optimal for small noise on a flat manifold.
+
+    Parameters
+    ----------
+    vectors : Tensor (k, C, H, W)
+        They need not be orthogonal or independent.
+
+    Returns
+    -------
+    callable
+    """
+    _checks.images(vectors, "vectors")
+    u, s, _ = torch.linalg.svd(vectors.detach().flatten(1).double().cpu().T, full_matrices=False)
+    u = u[:, s > 1e-10 * s[0].clamp_min(1e-300)]
+
+    def denoiser(y):
+        basis = u.to(y.device)
+        return (_flat(y, len(u)) @ basis @ basis.T).view(y.shape).to(y.dtype)
+
+    return denoiser
+
+
+def ray(image, sigma, low=0.0, high=1.0):
+    """Posterior mean for x = s * image with s uniform on [low, high] (Figure 12).
+
+    Given y, s is a normal of mean <y, image> / norm(image)^2 and standard deviation
+    sigma / norm(image), truncated to the interval; its mean is computed in logarithms.
+
+    Parameters
+    ----------
+    image : Tensor (C, H, W)
+    sigma : float
+        Noise level.
+    low, high : float
+        Range of the intensity s.
+
+    Returns
+    -------
+    callable
+    """
+    _checks.images(image, "image", 3)
+    _checks.positive(sigma, "sigma")
+    if not low < high:
+        raise ValueError(f"low must be below high, got {low} and {high}")
+    direction = image.detach().flatten().double()
+    norm = direction.norm()
+    if not norm > 0:
+        raise ValueError("image must not be zero everywhere")
+
+    def denoiser(y):
+        x = direction.to(y.device)
+        s = _flat(y, len(x)) @ x / norm.to(y.device) ** 2
+        intensity = _truncated_mean(s, float(sigma / norm), low, high)
+        return (intensity[:, None] * x).view(y.shape).to(y.dtype)
+
+    return denoiser
+
+
+def _truncated_mean(mean, sd, low, high):
+    """Mean of N(mean, sd^2) truncated to [low, high], stable in both tails."""
+    flip = torch.where(mean > (low + high) / 2, -1.0, 1.0)  # reflect, so that the interval is on the right
+    a = torch.where(flip > 0, low - mean, mean - high) / sd
+    b = torch.where(flip > 0, high - mean, mean - low) / sd
+    log_mass = torch.special.log_ndtr(-a) + torch.log1p(
+        -(torch.special.log_ndtr(-b) - torch.special.log_ndtr(-a)).exp()
+    )
+    log_density = -math.log(2 * math.pi) / 2
+    tilt = (log_density - a.square() / 2 - log_mass).exp() - (log_density - b.square() / 2 - log_mass).exp()
+    return mean + flip * sd * tilt
+
+
+def _flat(y, d):
+    _checks.images(y, "y")
+    if y[0].numel() != d:
+        raise ValueError(f"y must have {d} pixels an image, got shape {tuple(y.shape)}")
+    return y.flatten(1).double()

@@ -1,0 +1,169 @@
+"""Trained denoisers by recipe: one folder each, found again and shared by all notebooks.
+
+``<store>/<name>-<hash of the recipe>/`` holds ``recipe.json``, ``weights.safetensors`` and
+``history.csv``; while it trains, ``checkpoint.safetensors``.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import filelock
+import torch
+
+from gahb import __version__, datasets
+from gahb._files import read_tensors, write_tensors, write_text
+from gahb.denoisers import NETWORKS
+from gahb.training import train, write_history
+
+
+def project():
+    """The folder of the checkout that holds this package, or None if it was installed elsewhere."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir() else None
+
+
+def default_store():
+    """Where denoisers are kept if no store is given: ``$GAHB_STORE``, else ``runs/store`` of the project."""
+    if os.environ.get("GAHB_STORE"):
+        return Path(os.environ["GAHB_STORE"]).expanduser()
+    return (project() or Path.cwd()) / "runs" / "store"
+
+
+def pick_device(device="auto"):
+    """A torch device: ``"auto"`` takes cuda, then mps, then cpu.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        chosen = None
+    if chosen is None or not available.get(chosen.type, False):
+        there = ", ".join(name for name, found in available.items() if found)
+        raise ValueError(f"device {device!r} is not available here; take auto or one of {there}")
+    return chosen
+
+
+def identity(recipe):
+    """Name of the folder of a recipe: its name and a hash of all its settings."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", recipe.name):
+        raise ValueError(f"the name of a recipe must be letters, digits, '.', '_' and '-', got {recipe.name!r}")
+    settings = json.dumps(recipe.settings(), sort_keys=True)
+    return f"{recipe.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
+
+
+def training_images(recipe):
+    """The images that a recipe trains on: its own, or those of its generator."""
+    if recipe.images is not None:
+        return recipe.images
+    arguments = dict(recipe.data)
+    generator = getattr(datasets, arguments.pop("class", ""), None)
+    if generator is None:
+        raise ValueError(f"the recipe {recipe.name} has no images, and its data {recipe.data} name no generator")
+    return generator(**arguments)
+
+
+def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
+    """The denoiser of a recipe, from the store; trained first if it is not there.
+
+    Of two processes that ask for the same one, one trains and the other waits. An interrupted
+    training goes on from its checkpoint.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    store : str or Path, optional
+        Folder of the store; see :func:`default_store`.
+    device : str
+        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+    progress : bool
+        Show a bar while training.
+    time_limit : float, optional
+        Seconds of training after which it stops with a checkpoint.
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode, float32, on the device.
+
+    Raises
+    ------
+    gahb.training.TrainingStopped
+        At the time limit.
+    ValueError
+        If the device is not there or the recipe has no images.
+    OSError
+        If the store cannot be written to.
+    """
+    device = pick_device(device)
+    folder = Path(store or default_store()).expanduser() / identity(recipe)
+    net = load(folder, device)
+    if net is not None:
+        return net
+    with _lock(folder):
+        net = load(folder, device)  # another process may have trained it meanwhile
+        if net is None:
+            images = training_images(recipe)
+            net = train(images, recipe, device, folder / "checkpoint.safetensors", time_limit, progress)
+            _save(net, recipe, folder, device)
+    return net
+
+
+def load(folder, device="cpu"):
+    """The denoiser in a folder of a store, in evaluation mode; None if it is not there or damaged."""
+    stored = read_tensors(Path(folder) / "weights.safetensors")
+    if stored is None:
+        return None
+    tensors, about = stored
+    net = NETWORKS[about["network"]](**about["size"])
+    net.load_state_dict({key: value.float() for key, value in tensors.items()})
+    return net.to(pick_device(device)).to(memory_format=torch.channels_last).eval()
+
+
+def stored(store=None):
+    """What a store holds: a list of the dicts in the ``recipe.json`` files, in order of their names."""
+    files = sorted(Path(store or default_store()).expanduser().glob("*/recipe.json"))
+    return [json.loads(file.read_text()) | {"folder": file.parent.name} for file in files]
+
+
+def _save(net, recipe, folder, device):
+    history = net.history
+    about = {
+        "recipe": recipe.settings(),
+        "made": {
+            "gahb": __version__,
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            "threads": torch.get_num_threads(),
+            "images_seen": history[-1]["images"],
+            "seconds": round(history[-1]["seconds"], 1),
+        },
+    }
+    write_history(folder / "history.csv", history)
+    write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+    size = {"in_channels": net.in_channels, **recipe.size}
+    write_tensors(folder / "weights.safetensors", net.state_dict(), {"network": recipe.network, "size": size})
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _lock(folder):
+    """One process at a time; the lock of a process that died is free."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        with lock.acquire(timeout=0):
+            pass
+    except filelock.Timeout:
+        pass
+    except OSError as error:
+        raise OSError(f"the store {folder.parent} cannot be written to: {error}; give another with store=") from None
+    return lock
