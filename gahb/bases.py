@@ -1,11 +1,62 @@
 """What is measured on an adaptive basis: its rank, its frequencies, its geometry."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pywt
 import scipy.linalg
 import torch
 from scipy import fft
 from skimage.feature import structure_tensor
+
+from gahb.denoisers import evaluating
+from gahb.jacobian import Basis, adaptive_basis
+from gahb.sampling import gaussian_noise
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What :func:`analyse` returns: images (1, C, H, W), a basis, and <x, e_k> for each vector, (K,)."""
+
+    clean: torch.Tensor
+    noisy: torch.Tensor
+    denoised: torch.Tensor
+    basis: Basis
+    coefficients: torch.Tensor
+
+    @property
+    def images(self):
+        """Clean, noisy and denoised image on the CPU, each (H, W) or (C, H, W)."""
+        return [image[0].squeeze(0).cpu() for image in (self.clean, self.noisy, self.denoised)]
+
+
+def analyse(denoiser, image, sigma, seed=0, k=None):
+    """Denoise one image, and decompose the Jacobian there (the left column of Figures 3, 5, 6, 12, 13).
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y), acting on each image of a batch alone.
+    image : Tensor (C, H, W) or (1, C, H, W)
+        Clean image, intensities in [0, 1].
+    sigma : float
+        Noise level, intensities.
+    seed : int
+        Seed of the noise.
+    k : int, optional
+        Number of eigenpairs; all if left out.
+
+    Returns
+    -------
+    Analysis
+    """
+    clean = image.reshape(1, *image.shape[-3:])
+    noisy = clean + sigma * gaussian_noise(1, clean.shape[1:], seed).to(clean)
+    with evaluating(denoiser, noisy.dtype) as f, torch.no_grad():
+        denoised = f(noisy)
+    basis = adaptive_basis(denoiser, noisy, k)
+    coefficients = basis.vectors.flatten(1) @ clean.flatten()
+    return Analysis(clean, noisy, denoised, basis, coefficients)
 
 
 def effective_rank(shrinkage):
@@ -72,14 +123,18 @@ def contour_anisotropy(vectors, image, smoothing=1.0):
     Returns
     -------
     float
+        Infinite if they vary across contours only, NaN without contours.
     """
-    rows, mixed, columns = structure_tensor(np.asarray(image, dtype=float), sigma=smoothing, order="rc")
+    # The border is repeated: by default zeros surround the image, and its frame is a contour.
+    image = np.asarray(image, dtype=float)
+    rows, mixed, columns = structure_tensor(image, sigma=smoothing, mode="nearest", order="rc")
     angle = np.arctan2(2 * mixed, rows - columns) / 2  # of the direction of largest variation
     weight = np.hypot(rows - columns, 2 * mixed)
     d_row, d_column = np.gradient(np.asarray(vectors, dtype=float), axis=(-2, -1))
     across = np.cos(angle) * d_row + np.sin(angle) * d_column
     along = -np.sin(angle) * d_row + np.cos(angle) * d_column
-    return float((weight * across**2).sum() / (weight * along**2).sum())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float((weight * across**2).sum() / (weight * along**2).sum())
 
 
 def contour_mask(image, share=0.15):
@@ -136,7 +191,8 @@ def oracle_error(coefficients, sigma):
 
 def soft_threshold(values, threshold):
     """Shrink towards zero by ``threshold`` (Donoho & Johnstone, 1994)."""
-    return pywt.threshold(np.asarray(values, dtype=float), threshold, mode="soft")
+    values = np.asarray(values, dtype=float)
+    return np.sign(values) * (np.abs(values) - threshold).clip(0)
 
 
 def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
@@ -158,9 +214,11 @@ def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
     Tensor (B, C, H, W)
     """
     levels = pywt.dwtn_max_level(noisy.shape[-2:], wavelet)
-    coefficients = pywt.wavedec2(noisy.double().cpu().numpy(), wavelet, mode="symmetric", level=max(levels, 1))
+    if levels < 1:
+        raise ValueError(f"noisy is too small for the filters of {wavelet}, got shape {tuple(noisy.shape)}")
+    coefficients = pywt.wavedec2(noisy.double().cpu().numpy(), wavelet, mode="symmetric", level=levels)
     kept = [coefficients[0]] + [
-        tuple(pywt.threshold(detail, threshold * sigma, mode="soft") for detail in level) for level in coefficients[1:]
+        tuple(soft_threshold(detail, threshold * sigma) for detail in level) for level in coefficients[1:]
     ]
     restored = pywt.waverec2(kept, wavelet, mode="symmetric")[..., : noisy.shape[-2], : noisy.shape[-1]]
     return torch.from_numpy(restored).to(noisy)

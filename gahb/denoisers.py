@@ -34,7 +34,7 @@ class BiasFreeBatchNorm(nn.Module):
     def forward(self, x):
         sd = self.running_sd
         if self.training:
-            sd = (x.float().var(dim=(0, 2, 3), unbiased=False) + self.eps).sqrt()
+            sd = (x.to(sd.dtype).var(dim=(0, 2, 3), unbiased=False) + self.eps).sqrt()
             with torch.no_grad():
                 self.running_sd.lerp_(sd.detach(), self.momentum)
         return x * (self.gain / sd).to(x.dtype)[:, None, None]
@@ -158,7 +158,9 @@ NETWORKS = {"BFCNN": BFCNN, "UNet": UNet}
 
 
 def _network_input(y, in_channels):
-    if y.ndim != 4 or y.shape[1] != in_channels:
+    if not isinstance(y, torch.Tensor):
+        raise TypeError(f"y must be a torch.Tensor of shape (B, {in_channels}, H, W), got {type(y).__name__}")
+    if y.ndim != 4 or y.shape[1] != in_channels or y.numel() == 0:
         raise ValueError(f"y must have shape (B, {in_channels}, H, W), got {tuple(y.shape)}")
     if not y.is_floating_point():
         raise TypeError(f"y must hold floating-point intensities in [0, 1], got {y.dtype}")

@@ -102,7 +102,7 @@ def adaptive_basis(denoiser, y, k=None, probes=16):
         If the residual of an eigenpair, checked in float64, is above 1e-3.
     """
     y = _checks.one_image(y, "y").detach()
-    d = y.numel()
+    d, probes = y.numel(), _checks.count(probes, "probes")
     if k is not None and _checks.count(k, "k") > d:
         raise ValueError(f"k must be at most the number of pixels d = {d}, got {k}")
     if k is None or k > d // 3:  # Lanczos needs a space of several times k
@@ -130,19 +130,20 @@ def divergence(denoiser, y, probes=4, seed=0):
     probes : int
         Number of random sign images v; the estimate is the mean of <v, J v>, unbiased.
     seed : int
-        Seed of the signs.
+        Seed of the signs; those of the i-th image are the same whatever B.
 
     Returns
     -------
     Tensor (B,)
     """
     y = _checks.images(y, "y").detach()
-    signs = np.random.default_rng(seed).integers(0, 2, (_checks.count(probes, "probes"), *y.shape), dtype=np.int8)
+    shape = (len(y), _checks.count(probes, "probes"), *y.shape[1:])
+    signs = torch.from_numpy(np.random.default_rng(seed).integers(0, 2, shape, dtype=np.int8))
     total = torch.zeros(len(y), dtype=y.dtype, device=y.device)
     with evaluating(denoiser, y.dtype) as f, torch.enable_grad():
         y = y.requires_grad_()
         output = f(y)
-        for v in torch.from_numpy(signs).to(y) * 2 - 1:
+        for v in (signs.to(y) * 2 - 1).unbind(1):
             (row,) = torch.autograd.grad(output, y, v, retain_graph=True)
             total += (row * v).flatten(1).sum(1)
     return total / probes
@@ -217,7 +218,7 @@ def _transpose_product(f, y):
                 x = y.expand(len(u), *y.shape[1:]).clone().requires_grad_()
                 graph[len(u)] = x, f(x)
         x, output = graph[len(u)]
-        return torch.autograd.grad(output, x, u, retain_graph=True)[0]
+        return torch.autograd.grad(output, x, u, retain_graph=True, create_graph=u.requires_grad)[0]
 
     return backward
 
@@ -225,7 +226,7 @@ def _transpose_product(f, y):
 def _leading_pairs(denoiser, y, k, probes):
     d, rng = y.numel(), np.random.default_rng(0)
     with _products(denoiser, y) as (forward, backward):
-        forward = forward or _forward_mode(denoiser, y)
+        forward = forward or _forward_product(backward, y)
 
         def as_images(v):
             return torch.from_numpy(np.ascontiguousarray(v.T)).to(y).view(-1, *y.shape[1:])
@@ -238,8 +239,11 @@ def _leading_pairs(denoiser, y, k, probes):
             jv, jtv = both(v)
             return ((jv + jtv) / 2).T.double().cpu().numpy().reshape(v.shape)
 
-        operator = LinearOperator((d, d), matvec=symmetric, matmat=symmetric, dtype=np.float64)
-        values, vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), tol=1e-5)
+        # Plus the identity: Lanczos cannot start from an image that the operator sends to zero.
+        operator = LinearOperator((d, d), matvec=lambda v: symmetric(v) + v, dtype=np.float64)
+        # Equal eigenvalues make Lanczos restart from a random vector: it is drawn from rng too.
+        values, vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), tol=1e-5, rng=rng)
+        values = values - 1
         residual = np.linalg.norm(symmetric(vectors) - vectors * values, axis=0).max()
         if residual > 1e-3 * max(1.0, np.abs(values).max()):
             raise RuntimeError(f"the top {k} eigenpairs did not converge: residual {residual:.2g}; take k=None")
@@ -248,13 +252,12 @@ def _leading_pairs(denoiser, y, k, probes):
     return values, vectors, asymmetry
 
 
-def _forward_mode(denoiser, y):
-    """v -> J v by forward-mode differentiation, for denoisers whose gates cannot be frozen."""
+def _forward_product(backward, y):
+    """v -> J v for denoisers whose gates cannot be frozen: u -> J^T u is linear, and its transpose is J."""
 
     def forward(v):
-        with evaluating(denoiser, y.dtype) as f:
-            _, product = torch.func.jvp(f, (y.expand(len(v), *y.shape[1:]).contiguous(),), (v,))
-        return product
+        u = torch.zeros_like(v, requires_grad=True)
+        return torch.autograd.grad(backward(u), u, v)[0]
 
     return forward
 

@@ -1,7 +1,8 @@
-"""Denoisers that the paper's authors published, read as :class:`gahb.BFCNN` or :class:`gahb.UNet`."""
+"""Denoisers that the paper's authors published, read as :class:`gahb.BFCNN`."""
 
-import pickle
+import argparse
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -41,40 +42,45 @@ def load_released(path, first_relu=True):
         raise FileNotFoundError(f"no released denoiser at {path}; give the path of a .pt file")
     state = _read_state(path)
     convs, norms = _layers(state, path)
-    channels, in_channels = convs[0].shape[:2]
-    net = BFCNN(len(convs), channels, in_channels, first_relu=first_relu)
-    own_convs = [m for m in net.noise if hasattr(m, "kernel_size")]
-    own_norms = [m for m in net.noise if hasattr(m, "running_sd")]
     try:
-        with torch.no_grad():
-            for layer, weight in zip(own_convs, convs, strict=True):
-                layer.weight.copy_(weight)
-            for layer, (sd, gain) in zip(own_norms, norms, strict=True):
-                layer.running_sd.copy_(sd.flatten())
-                layer.gain.copy_(gain.flatten())
-    except (ValueError, RuntimeError) as error:
+        channels, in_channels = convs[0].shape[:2]
+        net = BFCNN(len(convs), channels, in_channels, first_relu=first_relu)
+        own_convs = [m for m in net.noise if hasattr(m, "kernel_size")]
+        own_norms = [m for m in net.noise if hasattr(m, "running_sd")]
+        for layer, weight in zip(own_convs, convs, strict=True):
+            _fill(layer.weight, weight)
+        for layer, (sd, gain) in zip(own_norms, norms, strict=True):
+            _fill(layer.running_sd, sd.flatten())
+            _fill(layer.gain, gain.flatten())
+    except ValueError as error:
         raise ValueError(f"{path.name} does not hold the layers of a BF-CNN: {error}") from None
     return net.eval()
 
 
-def _read_state(path):
-    import argparse
+@torch.no_grad()
+def _fill(tensor, value):
+    if tensor.shape != value.shape:  # copy_ alone would stretch a 1x1 kernel to 3x3
+        raise ValueError(f"expected a weight of shape {tuple(tensor.shape)}, found {tuple(value.shape)}")
+    tensor.copy_(value)
 
+
+def _read_state(path):
     try:
         # The authors' checkpoints pickle their command line as an argparse.Namespace: plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes can fail in any way
         reason = "it is damaged or not a file of torch.save"
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             reason = "reading it would run code that is stored in it, which gahb never does"
         raise ValueError(f"{path.name} was refused: {reason}. Ask for a plain state dict of tensors.") from None
-    state = state.get("model", state) if isinstance(state, dict) else {}
+    state = state.get("model", state) if isinstance(state, dict) else state
     if isinstance(state, list) and state:  # a checkpoint holds a list of models, here of one
         state = state[0]
     if not isinstance(state, dict):
         raise ValueError(f"{path.name} holds a {type(state).__name__}; a state dict of tensors is expected")
-    return {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): value for key, value in state.items()}
+    state = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): value for key, value in state.items()}
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def _layers(state, path):
@@ -84,6 +90,10 @@ def _layers(state, path):
         found = ((re.fullmatch(pattern, key), value) for key, value in state.items())
         return [v for _, v in sorted((int(m[1]), v) for m, v in found if m)]
 
+    with_bias = re.compile(r"((conv_layers|hidden_layer_list)\.\d+|(first|last)_layer)\.bias")
+    biases = [key for key in state if with_bias.fullmatch(key)]
+    if biases:
+        raise ValueError(f"{path.name} holds a network that is not bias-free: {', '.join(biases[:3])}")
     convs = numbered(r"conv_layers\.(\d+)\.weight")
     if convs:
         sds = numbered(r"(?:BN_layers\.)?running_sd\.(\d+)") or numbered(r"BN_layers\.(\d+)\.running_sd")

@@ -1,0 +1,261 @@
+"""The networks against plain torch code, the paper's numbers and the homogeneity of Eq. 6."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gahb import BFCNN, UNet
+from gahb.denoisers import BiasFreeBatchNorm, evaluating
+
+
+def small_bfcnn(**options):
+    return randomized(BFCNN(5, 8, **options))
+
+
+def small_unet(**options):
+    return randomized(UNet(4, 2, **options))
+
+
+def randomized(net):
+    """Gains and running values that are not all one, so that a mistake in them shows."""
+    generator = torch.Generator().manual_seed(5)
+    for layer in net.modules():
+        if isinstance(layer, BiasFreeBatchNorm):
+            layer.gain.data.uniform_(0.5, 1.5, generator=generator)
+            layer.running_sd.uniform_(0.5, 1.5, generator=generator)
+    return net.double().eval()
+
+
+def noisy(*shape, seed=1):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def parameter_count(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("build", "published"),
+    [
+        (BFCNN, 665_856),  # Appendix A
+        (lambda: BFCNN(21), 702_784),  # the 21 layers of its text: 576 + 19 * (36,864 + 64) + 576
+        (lambda: BFCNN(in_channels=3), 576 * 3 * 2 + 18 * (36_864 + 64)),
+        (UNet, 7_659_264),  # the authors' later network
+    ],
+)
+def test_parameter_count(build, published):
+    assert parameter_count(build()) == published
+
+
+def plain_norm(x, layer):
+    return x / layer.running_sd[:, None, None] * layer.gain[:, None, None]
+
+
+def plain_block(x, block):
+    """Convolutions, norms and ReLUs in the order in which ``block`` lists its weights."""
+    for layer in block:
+        if isinstance(layer, torch.nn.Conv2d):
+            x = F.conv2d(x, layer.weight, padding=1)
+        elif isinstance(layer, BiasFreeBatchNorm):
+            x = plain_norm(x, layer)
+        else:
+            x = x.clamp_min(0)
+    return x
+
+
+@pytest.mark.parametrize("first_relu", [True, False])
+def test_bfcnn_is_conv_relu_then_conv_norm_relu_then_conv(first_relu):
+    net, y = small_bfcnn(first_relu=first_relu, in_channels=3), noisy(2, 3, 6, 7)
+    convs = [layer for layer in net.noise if isinstance(layer, torch.nn.Conv2d)]
+    norms = [layer for layer in net.noise if isinstance(layer, BiasFreeBatchNorm)]
+    assert (len(convs), len(norms)) == (5, 3)
+    x = F.conv2d(y, convs[0].weight, padding=1)
+    x = x.clamp_min(0) if first_relu else x
+    for conv, norm in zip(convs[1:-1], norms, strict=True):
+        x = plain_norm(F.conv2d(x, conv.weight, padding=1), norm).clamp_min(0)
+    expected = y - F.conv2d(x, convs[-1].weight, padding=1)
+    torch.testing.assert_close(net(y), expected, rtol=1e-12, atol=1e-12)  # float64 rounding
+
+
+def test_unet_is_two_convolutions_a_block_with_skip_connections():
+    net, y = small_unet(), noisy(2, 1, 8, 12)
+    first = plain_block(y, net.encoder[0])
+    second = plain_block(F.avg_pool2d(first, 2), net.encoder[1])
+    middle = plain_block(F.avg_pool2d(second, 2), net.encoder[2])
+    x = F.conv_transpose2d(middle, net.up[1].weight, stride=2)
+    x = plain_block(torch.cat([x, second], 1), net.decoder[1])
+    x = F.conv_transpose2d(x, net.up[0].weight, stride=2)
+    expected = y - plain_block(torch.cat([x, first], 1), net.decoder[0])
+    torch.testing.assert_close(net(y), expected, rtol=1e-12, atol=1e-12)
+    widths = [[w.shape[0] for w in block.parameters() if w.ndim == 4] for block in net.encoder]
+    assert widths == [[4, 4], [8, 8], [16, 16]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9, 11), (2, 1, 1, 1), (1, 1, 3, 8)])
+def test_unet_repeats_the_border_where_a_size_does_not_divide(shape):
+    net, y = small_unet(), noisy(*shape)
+    height, width = shape[-2:]
+    rows = torch.arange(-(-height // 4) * 4).clamp_max(height - 1)
+    columns = torch.arange(-(-width // 4) * 4).clamp_max(width - 1)
+    expected = net(y[:, :, rows][..., columns])[..., :height, :width]
+    assert net(y).shape == y.shape
+    torch.testing.assert_close(net(y), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("build", [small_bfcnn, small_unet])
+@pytest.mark.parametrize("scale", [1e-3, 0.37, 41.0])
+def test_homogeneous_in_evaluation_mode(build, scale):
+    net, y = build(), noisy(2, 1, 9, 8) - 0.3
+    torch.testing.assert_close(net(scale * y), scale * net(y), rtol=1e-11, atol=0)  # float64 rounding
+
+
+@pytest.mark.parametrize("build", [small_bfcnn, small_unet])
+def test_no_additive_constant(build):
+    net, zero = build(), torch.zeros(2, 1, 8, 8, dtype=torch.float64)
+    assert not any("bias" in name for name, _ in net.named_parameters())
+    assert torch.equal(net(zero), zero)
+    assert torch.equal(net.train()(zero), zero)
+
+
+@pytest.mark.parametrize("build", [small_bfcnn, small_unet])
+def test_images_of_a_batch_are_denoised_alone_in_evaluation_mode(build):
+    net, y = build(), noisy(3, 1, 8, 8)
+    alone = torch.cat([net(image[None]) for image in y])
+    torch.testing.assert_close(net(y), alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batch_norm_in_training_divides_by_the_batch_and_keeps_a_running_value(dtype):
+    rtol = 1e-5 if dtype == torch.float32 else 1e-12
+    layer = BiasFreeBatchNorm(3).to(dtype).train()
+    layer.gain.data = torch.tensor([0.5, 1.0, -2.0], dtype=dtype)
+    running = np.ones(3)
+    for seed in range(3):
+        x = (noisy(4, 3, 5, 6, seed=seed) * torch.tensor([1.0, 3.0, 10.0])[:, None, None] + 2).to(dtype)
+        values = x.double().numpy()
+        sd = np.sqrt(values.var(axis=(0, 2, 3)) + 1e-5)  # the mean is in it
+        expected = values / sd[:, None, None] * layer.gain.detach().double().numpy()[:, None, None]
+        np.testing.assert_allclose(layer(x).detach().double().numpy(), expected, rtol=rtol)  # and is not subtracted
+        running = 0.9 * running + 0.1 * sd
+        np.testing.assert_allclose(layer.running_sd.double().numpy(), running, rtol=rtol)
+    frozen = values / running[:, None, None] * layer.gain.detach().double().numpy()[:, None, None]
+    np.testing.assert_allclose(layer.eval()(x).detach().double().numpy(), frozen, rtol=rtol)
+    np.testing.assert_allclose(layer.running_sd.double().numpy(), running, rtol=rtol)  # evaluation leaves it
+
+
+def test_batch_norm_is_differentiated_through_its_statistics():
+    layer = BiasFreeBatchNorm(2).double().train()
+    x, weights = noisy(3, 2, 4, 4).requires_grad_(), noisy(3, 2, 4, 4, seed=2)
+    (gradient,) = torch.autograd.grad((layer(x) * weights).sum(), x)
+    centred = x - x.mean((0, 2, 3), keepdim=True)
+    sd = (centred.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+    (expected,) = torch.autograd.grad((x / sd * weights).sum(), x)
+    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("build", [lambda seed: BFCNN(4, 8, seed=seed), lambda seed: UNet(4, 2, seed=seed)])
+def test_seed_alone_decides_the_weights(build):
+    weights, states = [], []
+    for global_seed in (0, 123):
+        torch.manual_seed(global_seed)
+        np.random.seed(global_seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        weights.append(list(build(7).parameters()))
+        states.append((before, (torch.get_rng_state(), np.random.get_state()[1])))
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    for before, after in states:
+        assert torch.equal(before[0], after[0])
+        assert np.array_equal(before[1], after[1])
+    assert any(not torch.equal(a, b) for a, b in zip(weights[0], build(8).parameters(), strict=True))
+
+
+def test_weights_start_kaiming_normal():
+    weight = next(w for w in BFCNN(3, 64).parameters() if w.shape == (64, 64, 3, 3)).detach()
+    sd = (2 / (64 * 9)) ** 0.5  # fan-in
+    standard_error = sd / (2 * weight.numel()) ** 0.5
+    assert abs(float(weight.std()) - sd) < 4 * standard_error
+    assert abs(float(weight.mean())) < 4 * sd / weight.numel() ** 0.5
+
+
+@pytest.mark.parametrize("net", [BFCNN(3, 4), UNet(2, 1)])
+@pytest.mark.parametrize(
+    ("y", "error", "words"),
+    [
+        (torch.zeros(8, 8), ValueError, r"\(B, 1, H, W\).*\(8, 8\)"),
+        (torch.zeros(1, 3, 8, 8), ValueError, r"\(B, 1, H, W\).*\(1, 3, 8, 8\)"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), TypeError, "torch.uint8"),
+    ],
+)
+def test_networks_refuse_what_is_no_batch_of_images(net, y, error, words):
+    with pytest.raises(error, match=words):
+        net(y)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "name"),
+    [
+        (lambda: BFCNN(depth=1), ValueError, "depth"),
+        (lambda: BFCNN(channels=0), ValueError, "channels"),
+        (lambda: BFCNN(depth=4.0), TypeError, "depth"),
+        (lambda: UNet(blocks=0), ValueError, "blocks"),
+        (lambda: UNet(in_channels="1"), TypeError, "in_channels"),
+    ],
+)
+def test_networks_refuse_impossible_sizes(build, error, name):
+    with pytest.raises(error, match=name):
+        build()
+
+
+def mixed_network():
+    """A network of which some layers train and some do not."""
+    net = BFCNN(4, 4).train()
+    net.noise[3].eval()
+    net.noise[0].weight.requires_grad_(False)
+    return net
+
+
+def condition(net):
+    return [m.training for m in net.modules()], [(p.requires_grad, p.dtype) for p in net.parameters()]
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
+@pytest.mark.parametrize("fails", [False, True])
+def test_evaluating_leaves_a_network_as_it_was(dtype, fails):
+    net = mixed_network()
+    before, weights = condition(net), [p.clone() for p in net.parameters()]
+    try:
+        with evaluating(net, dtype) as f:
+            assert not any(m.training for m in f.modules())
+            assert not any(p.requires_grad for p in f.parameters())
+            assert {p.dtype for p in f.parameters()} == {dtype or torch.float32}
+            if fails:
+                raise KeyError("inside")
+    except KeyError:
+        assert fails
+    assert condition(net) == before
+    assert all(torch.equal(a, b) for a, b in zip(weights, net.parameters(), strict=True))
+
+
+def test_evaluating_copies_only_for_another_dtype():
+    net, y = small_bfcnn().float(), noisy(1, 1, 6, 6)
+    with evaluating(net, torch.float32) as f:
+        assert f is net
+    with evaluating(net, torch.float64) as f:
+        assert f is not net
+        assert {b.dtype for b in f.buffers()} == {torch.float64}
+        double = f(y)
+    torch.testing.assert_close(double.float(), net(y.float()).detach(), rtol=1e-4, atol=1e-5)  # float32 rounding
+
+
+def test_evaluating_passes_functions_through_and_switches_tf32_off():
+    def denoiser(y):
+        return y / 2
+
+    before = torch.backends.cudnn.allow_tf32
+    with evaluating(denoiser) as f:
+        assert f is denoiser
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+    with pytest.raises(TypeError, match=r"denoiser.*int"), evaluating(3):
+        pass
