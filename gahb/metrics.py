@@ -99,6 +99,7 @@ def psnr_curve(denoiser, images, sigmas, seed=0):
 
 def input_psnr(sigmas):
     """PSNR of the noisy image, -20 log10(sigma), as an array in dB."""
+    _checks.sigmas(sigmas)
     return -20 * np.log10(np.asarray(sigmas, dtype=float))
 
 
@@ -128,6 +129,11 @@ def cosine_similarity(a, b, centered=False):
     return (_unit(a, centered) * _unit(b, centered)).sum(1)
 
 
+def normalized(images):
+    """Images with their mean removed and of norm 1: what is left when brightness and contrast do not count."""
+    return _unit(_checks.images(images, "images"), True).view(images.shape)
+
+
 def _unit(images, centered):
     flat = images.flatten(1)
     if centered:
@@ -146,7 +152,8 @@ class Nearest:
     similarity : Tensor (B,)
         Its cosine similarity.
     distance_ratio : Tensor (B,)
-        Euclidean distance to the nearest over that to the second-nearest image; NaN for a set of one.
+        Euclidean distance to the nearest over that to the second-nearest image; 1 where both are 0, NaN for a
+        set of one.
     """
 
     index: torch.Tensor
@@ -175,29 +182,36 @@ def nearest(images, train, centered=False, block=8192):
     ValueError, TypeError
         If the two do not hold images of the same size.
     """
-    _checks.images(images, "images")
-    _checks.images(train, "train")
-    if images.shape[1:] != train.shape[1:]:
-        raise ValueError(
-            f"images and train must have the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
-        )
+    _check_sets(images, train, "images", "train")
+    _checks.count(block, "block")
     similarity = torch.full((len(images),), -2.0, dtype=images.dtype, device=images.device)
     index = torch.zeros(len(images), dtype=torch.long, device=images.device)
-    closest = torch.full((len(images), 2), torch.inf, dtype=images.dtype, device=images.device)
-    a, flat = _unit(images, centered), images.flatten(1)
+    closest = torch.full((len(images), 2), torch.inf, dtype=torch.float64, device=images.device)
+    a, flat = _unit(images, centered), images.flatten(1).double()  # distances to copies would drown in float32
     for start in range(0, len(train), block):
         part = train[start : start + block].to(images)
         value, where = (a @ _unit(part, centered).T).max(dim=1)
         better = value > similarity
         similarity, index = torch.where(better, value, similarity), torch.where(better, where + start, index)
-        distances = torch.cat([closest, torch.cdist(flat, part.flatten(1))], dim=1)
+        distances = torch.cat([closest, torch.cdist(flat, part.flatten(1).double())], dim=1)
         closest = distances.topk(2, dim=1, largest=False).values
-    ratio = torch.where(closest[:, 1].isinf(), torch.nan, closest[:, 0] / closest[:, 1])
-    return Nearest(index, similarity, ratio)
+    ratio = torch.where(closest[:, 1] > 0, closest[:, 0] / closest[:, 1], 1)  # two copies in the set are a tie
+    ratio = ratio.masked_fill(closest[:, 1].isinf(), torch.nan)
+    return Nearest(index, similarity, ratio.to(images.dtype))
+
+
+def _check_sets(a, b, name_a, name_b):
+    _checks.images(a, name_a)
+    _checks.images(b, name_b)
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(
+            f"{name_a} and {name_b} must hold images of the same size, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
 
 
 def closest_pairs(a, b, centered=False):
     """Cosine similarity of each image of ``a`` to the most similar of ``b``, Tensor (len(a),) (Figure 7)."""
+    _check_sets(a, b, "a", "b")
     return nearest(a, b, centered).similarity
 
 
@@ -229,7 +243,8 @@ def stein_risk(denoiser, images, sigma, probes=4, seed=0):
     _checks.positive(sigma, "sigma")
     d = images[0].numel()
     y = images + sigma * gaussian_noise(len(images), images.shape[1:], seed).to(images)
-    trace = torch.cat([sigma**2 * divergence(denoiser, part, probes, seed + 1) for part in y.split(64)])
+    parts = enumerate(y.split(64), start=seed + 1)  # signs of their own for each part: errors are independent
+    trace = torch.cat([sigma**2 * divergence(denoiser, part, probes, part_seed) for part_seed, part in parts])
     with evaluating(denoiser, y.dtype) as f, torch.no_grad():
         output = torch.cat([f(part) for part in y.split(64)])
     residual = (y - output).square().flatten(1).sum(1)

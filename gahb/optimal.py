@@ -34,15 +34,18 @@ def empirical(train, sigma, block=4096):
     """
     _checks.images(train, "train")
     variance = _checks.positive(sigma, "sigma") ** 2
+    _checks.count(block, "block")
     points = train.detach().flatten(1)
     center = points.double().mean(0)
 
     def denoiser(y):
-        flat = _flat(y, points.shape[1]) - center
+        flat = _flat(y, points.shape[1])
+        middle = center.to(flat)
+        flat = flat - middle
         top = flat.new_full((len(flat), 1), -math.inf)
         total, mean = torch.zeros_like(top), torch.zeros_like(flat)
         for start in range(0, len(points), block):
-            x = points[start : start + block].to(flat) - center
+            x = points[start : start + block].to(flat) - middle
             # norm(y)^2 is common to all weights and is left out.
             logits = (flat @ x.T - x.square().sum(1) / 2) / variance
             new = torch.maximum(top, logits.max(dim=1, keepdim=True).values.detach())
@@ -50,7 +53,7 @@ def empirical(train, sigma, block=4096):
             total = total * shrink + weights.sum(1, keepdim=True)
             mean = mean * shrink + weights @ x
             top = new
-        return (mean / total + center).view(y.shape).to(y.dtype)
+        return (mean / total + middle).view(y.shape).to(y.dtype)
 
     return denoiser
 
@@ -70,6 +73,8 @@ def gaussian(mean, cov, sigma):
     -------
     callable
     """
+    _checks.images(mean, "mean", 3)
+    _checks.tensor(cov, "cov", (mean.numel(), mean.numel()))
     return mixture(mean[None], cov[None], torch.ones(1), sigma)
 
 
@@ -95,19 +100,15 @@ def mixture(means, covs, weights, sigma):
     variance = _checks.positive(sigma, "sigma") ** 2
     centers = means.detach().flatten(1).double()
     d = centers.shape[1]
-    if tuple(covs.shape) != (len(means), d, d):
-        raise ValueError(f"covs must have shape {(len(means), d, d)}, got {tuple(covs.shape)}")
-    if tuple(weights.shape) != (len(means),) or not bool((weights > 0).all()):
-        raise ValueError(f"weights must be {len(means)} positive numbers, got {weights}")
-    values, vectors = torch.linalg.eigh(covs.detach().double().cpu())
-    if bool((values < -1e-6 * values.abs().amax(1, keepdim=True)).any()):
-        raise ValueError(f"covs must be non-negative, lowest eigenvalue {values.min():.3g}")
-    values = values.clamp_min(0)
+    values, vectors = _eigenpairs(_checks.tensor(covs, "covs", (len(means), d, d)))
+    if not bool((_checks.tensor(weights, "weights", (len(means),)) > 0).all()):
+        raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}")
     log_weights = (weights.double() / weights.sum()).log().cpu()
     log_weights = log_weights - (values + variance).log().sum(1) / 2
 
     def denoiser(y):
-        flat, v, e, c = _flat(y, d), values.to(y.device), vectors.to(y.device), centers.to(y.device)
+        flat = _flat(y, d)
+        v, e, c = values.to(y.device), vectors.to(y.device), centers.to(y.device)
         parts = torch.einsum("mij,mbi->mbj", e, flat - c[:, None])
         logits = log_weights.to(y.device)[:, None] - (parts.square() / (v + variance)[:, None]).sum(2) / 2
         means_given_y = c[:, None] + torch.einsum("mij,mbj->mbi", e, parts * (v / (v + variance))[:, None])
@@ -115,6 +116,16 @@ def mixture(means, covs, weights, sigma):
         return result.view(y.shape).to(y.dtype)
 
     return denoiser
+
+
+def _eigenpairs(covs):
+    covs = covs.detach().double().cpu()
+    if not torch.allclose(covs, covs.mT, rtol=0, atol=1e-6 * float(covs.abs().max())):
+        raise ValueError("each cov in covs must be symmetric, got one that differs from its transpose")
+    values, vectors = torch.linalg.eigh(covs)
+    if bool((values < -1e-6 * values.abs().amax(1, keepdim=True)).any()):
+        raise ValueError(f"each cov in covs must be non-negative, got an eigenvalue {values.min():.3g}")
+    return values.clamp_min(0), vectors
 
 
 def subspace(vectors):
@@ -130,12 +141,15 @@ def subspace(vectors):
     callable
     """
     _checks.images(vectors, "vectors")
-    u, s, _ = torch.linalg.svd(vectors.detach().flatten(1).double().cpu().T, full_matrices=False)
-    u = u[:, s > 1e-10 * s[0].clamp_min(1e-300)]
+    columns = vectors.detach().flatten(1).double().cpu().T
+    u, s, _ = torch.linalg.svd(columns, full_matrices=False)
+    # What the rounding of dependent vectors leaves over is not a dimension (the tolerance of numpy's matrix_rank).
+    u = u[:, s > max(columns.shape) * torch.finfo(vectors.dtype).eps * s[0]]
 
     def denoiser(y):
-        basis = u.to(y.device)
-        return (_flat(y, len(u)) @ basis @ basis.T).view(y.shape).to(y.dtype)
+        flat = _flat(y, len(u))
+        basis = u.to(flat)
+        return (flat @ basis @ basis.T).view(y.shape).to(y.dtype)
 
     return denoiser
 
@@ -160,7 +174,7 @@ def ray(image, sigma, low=0.0, high=1.0):
     """
     _checks.images(image, "image", 3)
     _checks.positive(sigma, "sigma")
-    if not low < high:
+    if not _checks.number(low, "low") < _checks.number(high, "high"):
         raise ValueError(f"low must be below high, got {low} and {high}")
     direction = image.detach().flatten().double()
     norm = direction.norm()
@@ -168,8 +182,9 @@ def ray(image, sigma, low=0.0, high=1.0):
         raise ValueError("image must not be zero everywhere")
 
     def denoiser(y):
-        x = direction.to(y.device)
-        s = _flat(y, len(x)) @ x / norm.to(y.device) ** 2
+        flat = _flat(y, len(direction))
+        x = direction.to(flat)
+        s = flat @ x / norm.to(flat) ** 2
         intensity = _truncated_mean(s, float(sigma / norm), low, high)
         return (intensity[:, None] * x).view(y.shape).to(y.dtype)
 
@@ -178,15 +193,15 @@ def ray(image, sigma, low=0.0, high=1.0):
 
 def _truncated_mean(mean, sd, low, high):
     """Mean of N(mean, sd^2) truncated to [low, high], stable in both tails."""
-    flip = torch.where(mean > (low + high) / 2, -1.0, 1.0)  # reflect, so that the interval is on the right
+    flip = 1 - 2 * (mean > (low + high) / 2).to(mean)  # reflect, so that the interval is on the right
     a = torch.where(flip > 0, low - mean, mean - high) / sd
     b = torch.where(flip > 0, high - mean, mean - low) / sd
-    log_mass = torch.special.log_ndtr(-a) + torch.log1p(
-        -(torch.special.log_ndtr(-b) - torch.special.log_ndtr(-a)).exp()
-    )
-    log_density = -math.log(2 * math.pi) / 2
-    tilt = (log_density - a.square() / 2 - log_mass).exp() - (log_density - b.square() / 2 - log_mass).exp()
-    return mean + flip * sd * tilt
+    # Densities and masses are taken relative to exp(-a^2 / 2), which would underflow or cancel. Below
+    # -20 the density at the near end is nothing (1e-87), and erfcx overflows.
+    near, far = torch.special.erfcx(a.clamp_min(-20) / math.sqrt(2)), torch.special.erfcx(b / math.sqrt(2))
+    fall = (a - b) * (a + b) / 2
+    tilt = math.sqrt(2 / math.pi) * -torch.expm1(fall) / (near - far * fall.exp())
+    return (mean + flip * sd * tilt).clamp(low, high)
 
 
 def _flat(y, d):

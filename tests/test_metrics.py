@@ -1,0 +1,232 @@
+"""Errors and similarities against numpy and plain loops."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import digamma
+
+import gahb
+from gahb import metrics
+
+SHAPE = (1, 4, 4)
+SIGMAS = [0.5, 0.1, 0.02]
+
+
+def images(n, seed, shape=SHAPE, dtype=torch.float32):
+    return torch.from_numpy(np.random.default_rng(seed).random((n, *shape))).to(dtype)
+
+
+def shrink(y):
+    return 0.8 * y + 0.1
+
+
+def plain_psnr(a, b):
+    return -10 * np.log10(((a.double().numpy() - b.double().numpy()) ** 2).mean((1, 2, 3)))
+
+
+def test_psnr():
+    a, b = images(5, 0), images(5, 1)
+    np.testing.assert_allclose(gahb.psnr(a, b), plain_psnr(a, b), rtol=0, atol=1e-5)
+    assert float(gahb.psnr(a[:1], a[:1] + 0.1)) == pytest.approx(20, abs=1e-4)
+    assert torch.isinf(gahb.psnr(a, a)).all()
+
+
+@pytest.mark.parametrize("batch_pixels", [1, 16, 16 * 7, 10**6])
+def test_squared_errors_are_a_plain_loop(monkeypatch, batch_pixels):
+    """Whatever the chunks: below one image, one image, a number that divides nothing, all at once."""
+    monkeypatch.setattr(metrics, "BATCH_PIXELS", batch_pixels)
+    x = images(10, 0)
+    noise = np.random.default_rng(5).standard_normal((10, *SHAPE), dtype=np.float32)
+    sizes = []
+
+    def denoiser(y):
+        sizes.append(len(y))
+        return shrink(y)
+
+    errors = metrics.squared_errors(denoiser, x, SIGMAS, seed=5)
+    assert errors.shape == (3, 10)
+    for s, sigma in enumerate(SIGMAS):
+        for i in range(10):
+            y = x[i].numpy() + sigma * noise[i]
+            assert float(errors[s, i]) == pytest.approx(((0.8 * y + 0.1 - x[i].numpy()) ** 2).mean(), rel=1e-5)
+    assert max(sizes) <= max(1, batch_pixels // 16)
+    assert sum(sizes) == 30
+
+
+def test_psnr_table_and_curve():
+    x = images(6, 0)
+    noise = np.random.default_rng(0).standard_normal((6, *SHAPE), dtype=np.float32)
+    rows = [plain_psnr(x, shrink(x + sigma * torch.from_numpy(noise))) for sigma in SIGMAS]
+    np.testing.assert_allclose(metrics.psnr_table(shrink, x, SIGMAS), rows, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(gahb.psnr_curve(shrink, x, SIGMAS), np.mean(rows, axis=1), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(gahb.psnr_curve(shrink, x, SIGMAS[1]), np.mean(rows, axis=1)[1:2], rtol=0, atol=1e-4)
+
+
+def test_noise_does_not_depend_on_what_else_is_measured():
+    """The i-th image's noise: same for any number of images, noise levels and denoisers; another seed, other noise."""
+    seen = []
+
+    def record(y):
+        seen.append(y.clone())
+        return y
+
+    x = images(9, 0)
+    metrics.squared_errors(record, x, [0.3, 0.1], seed=1)
+    metrics.squared_errors(lambda y: record(y) * 0, x[:4], [0.3], seed=1)
+    torch.testing.assert_close(seen[0][:4], seen[1], rtol=0, atol=0)
+    at_low, at_high = seen[0][9:] - x, seen[0][:9] - x
+    torch.testing.assert_close(at_high, 3 * at_low, rtol=0, atol=1e-6)
+    metrics.squared_errors(record, x[:4], [0.3], seed=2)
+    assert float((seen[2] - seen[1]).abs().min()) > 1e-5
+
+
+def test_identity_has_the_input_psnr():
+    """Mean over images of -10 log10(chi^2_d / d) - 20 log10(sigma), within 4 standard errors."""
+    n, d = 2000, 16
+    table = metrics.psnr_table(lambda y: y, images(n, 0), SIGMAS, seed=3).double().numpy()
+    # E log chi^2_d = digamma(d/2) + log 2: the mean of decibels is not the decibels of the mean.
+    bias = -10 * (digamma(d / 2) + np.log(2 / d)) / np.log(10)
+    for row, expected in zip(table, metrics.input_psnr(SIGMAS) + bias, strict=True):
+        error = row.std() / n**0.5
+        assert error < 0.05
+        assert abs(row.mean() - expected) < 4 * error
+    np.testing.assert_allclose(metrics.input_psnr([1.0, 0.1, 0.01]), [0, 20, 40], atol=1e-12)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_cosine_similarity(centered):
+    a, b = images(5, 0).double(), images(5, 1).double()
+    x, y = a.flatten(1).numpy(), b.flatten(1).numpy()
+    if centered:
+        x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    truth = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    np.testing.assert_allclose(gahb.cosine_similarity(a, b, centered), truth, rtol=0, atol=1e-14)
+    brighter = gahb.cosine_similarity(a, 2 * a + 0.5, centered)
+    assert bool((brighter > 1 - 1e-12).all()) == centered
+
+
+def test_normalized():
+    found = metrics.normalized(images(4, 0).double()).flatten(1).numpy()
+    np.testing.assert_allclose(found.mean(1), 0, atol=1e-15)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-14)
+
+
+def plain_nearest(a, train, centered):
+    """Similarities (B, N) and sorted distances (B, N), by numpy."""
+    x, t = a.flatten(1).double().numpy(), train.flatten(1).double().numpy()
+    distances = np.sort(np.linalg.norm(x[:, None] - t[None], axis=2), axis=1)
+    if centered:
+        x, t = x - x.mean(1, keepdims=True), t - t.mean(1, keepdims=True)
+    x, t = x / np.linalg.norm(x, axis=1, keepdims=True), t / np.linalg.norm(t, axis=1, keepdims=True)
+    return x @ t.T, distances
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("block", [1, 7, 8192])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearest_is_a_brute_force_search(centered, block, dtype):
+    a, train = images(30, 0, dtype=dtype), images(40, 1, dtype=dtype)
+    similarity, distances = plain_nearest(a, train, centered)
+    found = gahb.nearest(a, train, centered, block)
+    np.testing.assert_array_equal(found.index, similarity.argmax(1))
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+    np.testing.assert_allclose(found.similarity, similarity.max(1), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found.distance_ratio, distances[:, 0] / distances[:, 1], rtol=0, atol=tolerance)
+    torch.testing.assert_close(metrics.closest_pairs(a, train, centered), found.similarity, rtol=0, atol=tolerance)
+
+
+def test_nearest_sees_copies():
+    """The distance to a copy is 0, also where products in float32 would leave 1e-3 of its norm."""
+    train = images(40, 1, (1, 20, 20)) / 100 + 0.9
+    found = gahb.nearest(train + 1e-6, train)
+    np.testing.assert_array_equal(found.index, np.arange(40))
+    truth = plain_nearest(train + 1e-6, train, False)[1]
+    np.testing.assert_allclose(found.distance_ratio, truth[:, 0] / truth[:, 1], rtol=0, atol=1e-5)
+    assert float(found.distance_ratio.max()) < 1e-3
+
+
+@pytest.mark.parametrize("block", [1, 2, 8192])
+def test_nearest_with_ties_and_sets_of_one(block):
+    train, a = images(3, 1), images(5, 0)
+    alone = gahb.nearest(a, train[:1], block=block)
+    assert torch.isnan(alone.distance_ratio).all()
+    assert not alone.index.any()
+    doubled = torch.cat([train, train])
+    tied = gahb.nearest(a, doubled, block=block)
+    similarity, _ = plain_nearest(a, train, False)
+    np.testing.assert_array_equal(tied.index % 3, similarity.argmax(1))
+    np.testing.assert_allclose(tied.distance_ratio, 1, rtol=0, atol=1e-6)
+    copies = gahb.nearest(train, doubled, block=block)
+    np.testing.assert_allclose(copies.similarity, 1, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(copies.distance_ratio, 1)
+
+
+def test_stein_risk_of_a_linear_denoiser():
+    """f(y) = A y + b: error, estimate and trace of each image from its own noise, with A's trace exact."""
+    rng, n, sigma = np.random.default_rng(0), 3, 0.2
+    matrix, shift = np.diag(rng.random(16)), rng.standard_normal(16)
+    x = images(n, 1, dtype=torch.float64)
+
+    def denoiser(y):
+        return (y.flatten(1) @ torch.from_numpy(matrix.T) + torch.from_numpy(shift)).view(y.shape)
+
+    found = metrics.stein_risk(denoiser, x, sigma, probes=1, seed=4)
+    noise = np.random.default_rng(4).standard_normal((n, *SHAPE), dtype=np.float32).reshape(n, 16).astype(float)
+    clean = x.flatten(1).numpy()
+    y = clean + sigma * noise
+    output = y @ matrix.T + shift
+    # Random signs find the trace of a diagonal matrix exactly.
+    trace = sigma**2 * np.trace(matrix)
+    np.testing.assert_allclose(found["trace"], np.full(n, trace / 16), rtol=1e-12)
+    np.testing.assert_allclose(found["mse"], ((output - clean) ** 2).mean(1), rtol=1e-12)
+    np.testing.assert_allclose(found["sure"], (((y - output) ** 2).sum(1) + 2 * trace) / 16 - sigma**2, rtol=1e-12)
+
+
+def test_stein_risk_has_independent_traces():
+    """Images share no signs: over 640 images the mean trace errs as 1 / sqrt(640), not as 1 / sqrt(64)."""
+    matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 16)))
+    means, n = [], 640
+    for seed in range(40):
+        found = (
+            metrics.stein_risk(
+                lambda y: (y.flatten(1) @ matrix.T).view(y.shape),
+                images(n, 1, dtype=torch.float64),
+                1.0,
+                probes=1,
+                seed=100 * seed,
+            )["trace"].numpy()
+            * 16
+        )
+        means.append(found.mean())
+    symmetric = ((matrix + matrix.T) / 2).numpy()
+    spread = np.sqrt(2 * (np.linalg.norm(symmetric) ** 2 - (np.diag(symmetric) ** 2).sum()) / n)  # of Hutchinson's mean
+    # The ratio of a sample's spread to the true one is within 4 / sqrt(2 * 39) of 1.
+    assert np.std(means, ddof=1) / spread == pytest.approx(1, abs=4 / np.sqrt(78))
+    assert np.mean(means) == pytest.approx(float(matrix.trace()), abs=4 * spread / 40**0.5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_networks_are_measured_in_evaluation_mode_and_left_as_they_were(training):
+    net = gahb.BFCNN(depth=3, channels=4, seed=0).train(training)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    x = images(5, 0)
+    found = gahb.psnr_curve(net, x, SIGMAS), metrics.stein_risk(net, x, 0.1)["sure"]
+    assert net.training == training
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    net.eval()
+    torch.testing.assert_close(gahb.psnr_curve(lambda y: net(y).detach(), x, SIGMAS), found[0], rtol=0, atol=1e-4)
+
+
+def test_global_random_state_is_left_alone():
+    x, f = images(5, 0), gahb.optimal.empirical(images(9, 1), 0.2)
+    np.random.seed(3)
+    torch.manual_seed(3)
+    metrics.psnr_table(f, x, SIGMAS)
+    metrics.stein_risk(f, x, 0.1)
+    gahb.nearest(x, images(9, 1))
+    gahb.cosine_similarity(x, x)
+    after = np.random.random(), float(torch.rand(1))
+    np.random.seed(3)
+    torch.manual_seed(3)
+    assert after == (np.random.random(), float(torch.rand(1)))
