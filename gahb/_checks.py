@@ -1,16 +1,19 @@
 """Checks on arguments: each error names the argument, what came, and what is expected."""
 
+import math
+
+import numpy as np
 import torch
 
 
-def images(value, name, dims=4):
-    """Return ``value`` if it is a finite, non-empty floating-point tensor with ``dims`` dimensions."""
+def images(value, name, dims=4, uint8=False):
+    """Return ``value`` if it is a finite, non-empty tensor with ``dims`` dimensions, floating point or 8-bit."""
     wanted = {3: "(C, H, W)", 4: "(B, C, H, W)"}[dims]
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape {wanted}, got {type(value).__name__}")
     if value.ndim != dims:
         raise ValueError(f"{name} must have shape {wanted}, got {tuple(value.shape)}")
-    if not value.is_floating_point():
+    if not value.is_floating_point() and not (uint8 and value.dtype == torch.uint8):
         raise TypeError(
             f"{name} must hold floating-point intensities in [0, 1], got {value.dtype}; divide 8-bit images by 255"
         )
@@ -23,11 +26,35 @@ def images(value, name, dims=4):
 
 def one_image(value, name):
     """Return one image as (1, C, H, W); a batch of several is refused."""
-    if isinstance(value, torch.Tensor) and value.ndim == 3:
-        value = value[None]
+    if isinstance(value, torch.Tensor):
+        if value.ndim not in (3, 4):
+            raise ValueError(f"{name} must have shape (C, H, W) or (1, C, H, W), got {tuple(value.shape)}")
+        value = value[None] if value.ndim == 3 else value
     images(value, name)
     if len(value) != 1:
         raise ValueError(f"{name} must be one image of shape (C, H, W) or (1, C, H, W), got a batch of {len(value)}")
+    return value
+
+
+def number(value, name):
+    """Return ``value`` as a finite float."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not math.isfinite(result):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return result
+
+
+def tensor(value, name, shape):
+    """Return ``value`` if it is a tensor of numbers, all finite, of exactly this shape."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
     return value
 
 
@@ -57,6 +84,26 @@ def count(value, name, low=1):
     return int(value)
 
 
+def generator(seed):
+    """NumPy's generator of a seed, which must be an integer of at least 0."""
+    return np.random.default_rng(count(seed, "seed", 0))
+
+
+def array(value, name, dims=None):
+    """Return ``value`` as a non-empty float array without NaN, of ``dims`` dimensions if given."""
+    try:
+        result = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array of numbers, got {value!r}") from None
+    if result.ndim == 0 or (dims is not None and result.ndim != dims):
+        wanted = "at least one dimension" if dims is None else f"{dims} dimensions"
+        raise ValueError(f"{name} must have {wanted}, got shape {result.shape}")
+    if result.size == 0 or np.isnan(result).any():
+        reason = "NaN" if result.size else f"shape {result.shape}"
+        raise ValueError(f"{name} must hold numbers, at least one and none of them NaN, got {reason}")
+    return result
+
+
 def choice(value, name, allowed):
     """Return ``value`` if it is one of ``allowed``."""
     if value not in allowed:
@@ -66,7 +113,5 @@ def choice(value, name, allowed):
 
 def sigmas(values, name="sigmas"):
     """Return noise levels as a list of positive floats; one number is a list of one."""
-    values = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
-    if not values:
-        raise ValueError(f"{name} must not be empty")
-    return [positive(value, name) for value in values]
+    values = values.cpu() if isinstance(values, torch.Tensor) else values
+    return [positive(value, name) for value in array(np.atleast_1d(values), name).flatten().tolist()]

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
 from gahb import _checks
@@ -101,6 +99,8 @@ def adaptive_basis(denoiser, y, k=None, probes=16):
     RuntimeError
         If the residual of an eigenpair, checked in float64, is above 1e-3.
     """
+    import scipy.linalg  # here, because training needs this package without SciPy
+
     y = _checks.one_image(y, "y").detach()
     d, probes = y.numel(), _checks.count(probes, "probes")
     if k is not None and _checks.count(k, "k") > d:
@@ -138,7 +138,7 @@ def divergence(denoiser, y, probes=4, seed=0):
     """
     y = _checks.images(y, "y").detach()
     shape = (len(y), _checks.count(probes, "probes"), *y.shape[1:])
-    signs = torch.from_numpy(np.random.default_rng(seed).integers(0, 2, shape, dtype=np.int8))
+    signs = torch.from_numpy(_checks.generator(seed).integers(0, 2, shape, dtype=np.int8))
     total = torch.zeros(len(y), dtype=y.dtype, device=y.device)
     with evaluating(denoiser, y.dtype) as f, torch.enable_grad():
         y = y.requires_grad_()
@@ -224,6 +224,8 @@ def _transpose_product(f, y):
 
 
 def _leading_pairs(denoiser, y, k, probes):
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
     d, rng = y.numel(), np.random.default_rng(0)
     with _products(denoiser, y) as (forward, backward):
         forward = forward or _forward_product(backward, y)
@@ -264,6 +266,8 @@ def _forward_product(backward, y):
 
 def _canonical(values, vectors, tolerance=1e-5):
     """Fix what an eigendecomposition leaves free: rotations among equal eigenvalues, and signs."""
+    import scipy.linalg
+
     ramp = np.random.RandomState(0).random_sample(len(vectors))[:, None]
     vectors = np.array(vectors, dtype=np.float64)
     breaks = np.flatnonzero(-np.diff(values) > tolerance * np.abs(values).max(initial=1e-300)) + 1

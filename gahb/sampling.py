@@ -46,7 +46,10 @@ def gaussian_noise(n, shape, seed=0):
     Tensor (n, C, H, W), float32
     """
     _checks.count(n, "n")
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, *shape), dtype=np.float32))
+    if not isinstance(shape, tuple) or not shape:  # a torch.Size is one
+        raise TypeError(f"shape must be a tuple such as (C, H, W), got {shape!r}")
+    shape = [_checks.count(side, "shape") for side in shape]
+    return torch.from_numpy(_checks.generator(seed).standard_normal((n, *shape), dtype=np.float32))
 
 
 @torch.no_grad()
@@ -84,7 +87,7 @@ def sample(denoiser, noise, step_size=0.01, sigma_end=0.01, mean=0.0, max_steps=
     RuntimeError
         If an image diverges, or has not reached ``sigma_end`` after ``max_steps``.
     """
-    x = _checks.images(noise, "noise") + float(mean)
+    x = _checks.images(noise, "noise") + _checks.number(mean, "mean")
     if not 0 < _checks.positive(step_size, "step_size") <= 1:
         raise ValueError(f"step_size must be in (0, 1], got {step_size}")
     _checks.positive(sigma_end, "sigma_end")

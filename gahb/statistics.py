@@ -1,10 +1,13 @@
 """Slopes, bands and bounds, each with its error."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.integrate
 import scipy.stats
+
+from gahb import _checks
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,11 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
     ValueError
         If fewer than two noise levels lie in the range.
     """
-    x, table = np.asarray(input_db, dtype=float), np.asarray(table, dtype=float)
+    x, table = _checks.array(input_db, "input_db", 1), _checks.array(table, "table", 2)
+    if len(x) != len(table):
+        raise ValueError(f"table must have a row for each of {len(x)} noise levels, got shape {table.shape}")
+    _checks.number(low, "low")
+    _checks.number(high, "high")
     inside = (x >= low - 1e-9) & (x <= high + 1e-9)
     if inside.sum() < 2:
         raise ValueError(f"a slope needs two noise levels between {low} and {high} dB, got {inside.sum()}")
@@ -62,27 +69,56 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
 
 def resampled_means(table, resamples=1000, seed=0):
     """Bootstrap means over the last axis, array (..., resamples)."""
-    table = np.asarray(table, dtype=float)
-    picks = np.random.default_rng(seed).integers(0, table.shape[-1], (resamples, table.shape[-1]))
+    table = _checks.array(table, "table")
+    shape = (_checks.count(resamples, "resamples"), table.shape[-1])
+    picks = _checks.generator(seed).integers(0, table.shape[-1], shape)
     return np.stack([table[..., pick].mean(-1) for pick in picks], axis=-1)
 
 
 def band(table, level=0.95, resamples=1000, seed=0):
     """Percentile-bootstrap band of the mean over the last axis: arrays (low, high)."""
-    tail = (1 - level) / 2
+    tail = (1 - _level(level)) / 2
     return np.quantile(resampled_means(table, resamples, seed), [tail, 1 - tail], axis=-1)
 
 
 def interval(values, statistic=np.median, level=0.95, resamples=2000, seed=0):
     """Percentile-bootstrap confidence interval of a statistic of one sample, (low, high)."""
-    values = np.asarray(values, dtype=float)
+    values = _checks.array(values, "values", 1)
+    _checks.count(resamples, "resamples")
     if len(values) < 2 or np.all(values == values[0]):
         return float(statistic(values)), float(statistic(values))
     result = scipy.stats.bootstrap(
-        (values,), statistic, confidence_level=level, n_resamples=resamples, method="percentile",
-        rng=np.random.default_rng(seed),
+        (values,), statistic, confidence_level=_level(level), n_resamples=resamples, method="percentile",
+        rng=_checks.generator(seed),
     )  # fmt: skip
     return tuple(map(float, result.confidence_interval))
+
+
+def _level(level):
+    if not 0 < _checks.number(level, "level") < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    return level
+
+
+def steps(samples, paired):
+    """Differences of consecutive means and their standard errors, arrays (len(samples) - 1,).
+
+    Parameters
+    ----------
+    samples : sequence of array
+        Values of one quantity for each of a rising sequence, such as PSNR by image for each N.
+    paired : bool
+        Whether the values of all belong to the same images.
+    """
+    samples = [_checks.array(sample, "samples", 1) for sample in samples]
+    if paired and len({len(sample) for sample in samples}) > 1:
+        raise ValueError(f"samples must have the same length if paired, got {[len(sample) for sample in samples]}")
+    differences, errors = [], []
+    for a, b in itertools.pairwise(samples):
+        differences.append(b.mean() - a.mean())
+        variances = [(b - a).var(ddof=1) / len(a)] if paired else [s.var(ddof=1) / len(s) for s in (a, b) if len(s) > 1]
+        errors.append(np.sqrt(sum(variances)))
+    return np.array(differences), np.array(errors)
 
 
 def kl_integral(sigmas, gap):
@@ -102,8 +138,8 @@ def kl_integral(sigmas, gap):
     float
         Over the range of ``sigmas``: a bound on the KL divergence for the whole half-line.
     """
-    sigmas, gap = np.asarray(sigmas, dtype=float), np.asarray(gap, dtype=float)
-    if sigmas.ndim != 1 or sigmas.shape != gap.shape or len(sigmas) < 2 or not (sigmas > 0).all():
+    sigmas, gap = _checks.array(sigmas, "sigmas", 1), _checks.array(gap, "gap", 1)
+    if sigmas.shape != gap.shape or len(sigmas) < 2 or not (sigmas > 0).all():
         raise ValueError(f"sigmas must be two or more positive levels, one for each gap, got {sigmas} and {gap}")
     order = np.argsort(sigmas)
     sigmas, gap = sigmas[order], gap[order]

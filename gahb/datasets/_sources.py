@@ -1,5 +1,7 @@
 """Where photographs are read from: folders, arrays, and packages."""
 
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,18 @@ def open_source(kind, source, needed):
         return Array(_skimage_patches(kind), f"the {kind} inside scikit-image")
     if str(source) == "lfw":
         return Array(_lfw(needed), "Labeled Faces in the Wild")
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")
     path = Path(source).expanduser()
     if path.is_dir():
         return Folder(path)
     if not path.exists():
         raise FileNotFoundError(f"{kind}: there is no folder or file {path}; give a folder of images or an array")
+    if _is_web_page(path):
+        raise ValueError(
+            f"{kind}: {path.name} is a web page and holds no images: the download was refused, often for its quota; "
+            "open its address in a browser"
+        )
     if path.suffix.lower() not in ARRAYS:
         raise ValueError(
             f"{kind}: {path.name} is neither a folder of images nor an array ({', '.join(sorted(ARRAYS))}); "
@@ -37,7 +46,7 @@ class Folder:
 
     def __init__(self, path):
         self.path = path
-        self.files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        self.files = sorted(_image_files(path), key=lambda file: file.relative_to(path).parts)
 
     def __len__(self):
         return len(self.files)
@@ -54,7 +63,7 @@ class Folder:
             try:
                 pixels.append(to_pixels(_read_gray(file), size))
                 names.append(name)
-            except (OSError, ValueError, SyntaxError) as error:  # Pillow raises any of these on damaged files
+            except Exception as error:  # each of Pillow's decoders has errors of its own for damaged files
                 unreadable.append(f"{name} ({error.__class__.__name__})")
         stacked = torch.cat(pixels) if pixels else torch.empty(0, 1, size, size, dtype=torch.uint8)
         return stacked, names, unreadable
@@ -64,7 +73,7 @@ class Array:
     """Images in memory: (n, H, W), (n, H, W, C) or (n, C, H, W), uint8, uint16, or float in [0, 1]."""
 
     def __init__(self, images, name):
-        self.images, self.name = _as_gray(images, name), name
+        self.images, self.name = _as_gray(np.asarray(images), name), name
 
     def __len__(self):
         return len(self.images)
@@ -74,8 +83,7 @@ class Array:
 
     def read(self, positions, size):
         """uint8 images (n, 1, size, size), their positions as names, and an empty list."""
-        chosen = self.images[np.asarray(positions)]
-        return to_pixels(chosen, size), [str(p) for p in positions], []
+        return to_pixels(self.images[np.asarray(positions)], size), [str(p) for p in positions], []
 
 
 def to_pixels(gray, size):
@@ -103,68 +111,102 @@ def _central_square(images):
     return images[..., top : top + side, left : left + side]
 
 
+def _image_files(folder):
+    """All images below a folder. Links to folders are followed, each folder is entered once, hidden files are not."""
+    entered = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = Path(parent).stat()
+        if (place.st_dev, place.st_ino) in entered:  # a link back to a folder above, or a second link
+            folders.clear()
+            continue
+        entered.add((place.st_dev, place.st_ino))
+        folders.sort()
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _is_web_page(path):
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    return start.startswith((b"<!doctype", b"<html"))
+
+
 def _read_gray(file):
     from PIL import Image, ImageOps
 
-    with Image.open(file) as image:
+    with warnings.catch_warnings(action="ignore"), Image.open(file) as image:  # such as a palette's transparency
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16"):
-            return (np.asarray(image, dtype=np.float32) / 65535)[None]
-        if image.mode in ("I", "F"):
+        if image.mode == "F":
             return _as_gray(np.asarray(image)[None], file.name)
+        if image.mode.startswith("I"):  # 16 bits, which some formats hold in 32
+            return (np.asarray(image, dtype=np.float32) / 65535).clip(0, 1)[None]
         colours = np.asarray(image.convert("RGB"), dtype=np.float32)
     return colours.mean(-1)[None] / 255  # the mean of the channels, as in the authors' code
 
 
 def _as_gray(images, name):
-    """Check an array of images and make it (n, H, W)."""
-    images = np.asarray(images)
-    if images.ndim == 4 and images.shape[-1] in (1, 3, 4):
-        images = _mean_channel(images, axis=-1)
-    elif images.ndim == 4 and images.shape[1] in (1, 3, 4):
-        images = _mean_channel(images, axis=1)
-    if images.ndim != 3:
+    """Check an array of images and make it (n, H, W), in uint8, uint16 or float32."""
+    channels = next((axis for axis in (3, 1) if images.ndim == 4 and images.shape[axis] in (1, 3, 4)), None)
+    if images.ndim != 3 and channels is None:
         raise ValueError(
-            f"{name} has shape {images.shape}; images (n, H, W), (n, H, W, C) or (n, C, H, W) are expected"
+            f"{name} has shape {images.shape}; images (n, H, W), (n, H, W, C) or (n, C, H, W) of 1, 3 or 4 channels "
+            "are expected"
         )
+    if 0 in images.shape:
+        raise ValueError(f"{name} has shape {images.shape}: it holds no images")
+    images = _known_type(images, name)
+    return images if channels is None else _mean_channel(images, channels)
+
+
+def _known_type(images, name):
     if images.dtype in (np.uint8, np.uint16):
         return images
     if images.dtype.kind in "iu" and images.min() >= 0 and images.max() <= 65535:
         return images.astype(np.uint8 if images.max() <= 255 else np.uint16)
-    if images.dtype.kind != "f":
+    if images.dtype.kind not in "iuf":
         raise ValueError(f"{name} holds {images.dtype}; uint8, uint16 or floats in [0, 1] are expected")
-    if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
-        raise ValueError(f"{name} holds floats from {images.min():.3g} to {images.max():.3g}; they must lie in [0, 1]")
+    if not (images.min() >= 0 and images.max() <= 1):  # NaN is not
+        raise ValueError(
+            f"{name} holds {images.dtype} from {images.min():.3g} to {images.max():.3g}; "
+            "uint8, uint16 or floats in [0, 1] are expected"
+        )
     return images.astype(np.float32)
 
 
 def _mean_channel(images, axis):
     """Mean of the colour channels (a fourth, the opacity, is left out)."""
-    channels = images.take(range(min(images.shape[axis], 3)), axis=axis)
-    if channels.shape[axis] == 1:
-        return channels.squeeze(axis)
-    mean = channels.mean(axis, dtype=np.float32)
-    return mean / np.iinfo(images.dtype).max if images.dtype.kind == "u" else mean
+    colours = images.take(range(min(images.shape[axis], 3)), axis=axis)
+    if colours.shape[axis] == 1:
+        return colours.squeeze(axis)
+    mean = colours.mean(axis, dtype=np.float32)
+    return mean / np.float32(np.iinfo(images.dtype).max) if images.dtype.kind == "u" else mean
 
 
 def _load_array(path):
     try:
-        if path.suffix == ".pt":
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-            loaded = {"images": loaded} if isinstance(loaded, torch.Tensor) else loaded
-            arrays = {key: value.numpy() for key, value in dict(loaded).items() if isinstance(value, torch.Tensor)}
-        else:
-            loaded = np.load(path, allow_pickle=False)
-            arrays = dict(loaded) if path.suffix == ".npz" else {"images": loaded}
+        arrays = _load_tensors(path) if path.suffix.lower() == ".pt" else _load_numpy(path)
     except Exception as error:  # each library has errors of its own for a damaged or unsafe file
+        reason = str(error).splitlines()[0] if str(error) else error.__class__.__name__
         raise ValueError(
-            f"{path.name} could not be read as an array: {error}. Files that need arbitrary code are refused."
+            f"{path.name} could not be read as an array ({reason}). It is damaged, of another format, or needs code "
+            "to be run, which is refused; save plain numbers with numpy.savez(path, images=images)."
         ) from None
-    if "images" in arrays:
-        return arrays["images"]
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    raise ValueError(f"{path.name} holds {sorted(arrays)}; name the array of images 'images'")
+    if "images" not in arrays and len(arrays) != 1:
+        raise ValueError(f"{path.name} holds {sorted(arrays)}; name the array of images 'images'")
+    return arrays["images"] if "images" in arrays else next(iter(arrays.values()))
+
+
+def _load_tensors(path):
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    tensors = loaded if isinstance(loaded, dict) else {"images": loaded}
+    return {key: value.detach().numpy() for key, value in tensors.items() if isinstance(value, torch.Tensor)}
+
+
+def _load_numpy(path):
+    with path.open("rb") as file:  # numpy would leave a damaged one open
+        loaded = np.load(file, allow_pickle=False)
+        return {"images": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
 
 
 def _skimage_patches(kind):

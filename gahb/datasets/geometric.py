@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from gahb import _checks
 
-BLOCK = 2048  # images synthesized at once
+BLOCK = 256  # images synthesized at once: few enough for the processor's cache
 
 
 def c_alpha(n, size, alpha, beta=None, seed=0):
@@ -41,49 +41,48 @@ def c_alpha(n, size, alpha, beta=None, seed=0):
     ValueError, TypeError
         If a size is not an integer in range, or a regularity is not positive.
     """
-    rng, images = _start(n, size, alpha, beta, seed), []
     beta = alpha if beta is None else beta
-    for start in range(0, n, BLOCK):
-        draws = _draw(rng, min(BLOCK, n - start), size)
+    rng = _start(n, size, seed, alpha=alpha, beta=beta)
+    images = torch.empty(n, 1, size, size)
+    for block in images.split(BLOCK):
+        draws = _draw(rng, len(block), size)
         mask = _smooth_mask(_contours(draws, size, alpha), size)
-        backgrounds = _stretch(_backgrounds(draws, size, beta), draws["range"], draws["swap"])
-        images.append(mask * backgrounds[:, 0] + (1 - mask) * backgrounds[:, 1])
-    return torch.cat(images)[:, None].float()
+        below, above = _stretch(_backgrounds(draws, size, beta), draws["range"], draws["swap"]).unbind(1)
+        torch.lerp(above, below, mask, out=block[:, 0]).clamp_(0, 1)  # rounding may leave [0, 1] by 1e-7
+    return images
 
 
 def contours(n, size, alpha, seed=0):
     """The contours of :func:`c_alpha` before rounding: the row of each column, Tensor (n, size), pixels."""
-    rng = _start(n, size, alpha, None, seed)
+    rng = _start(n, size, seed, alpha=alpha)
     return torch.cat([_contours(_draw(rng, min(BLOCK, n - start), size), size, alpha) for start in range(0, n, BLOCK)])
 
 
 def backgrounds(n, size, beta, seed=0):
     """The two backgrounds of :func:`c_alpha` before they are stretched, Tensor (n, 2, size, size)."""
-    rng = _start(n, size, beta, None, seed)
+    rng = _start(n, size, seed, beta=beta)
     return torch.cat(
         [_backgrounds(_draw(rng, min(BLOCK, n - start), size), size, beta) for start in range(0, n, BLOCK)]
     )
 
 
-def _start(n, size, alpha, beta, seed):
+def _start(n, size, seed, **regularities):
     _checks.count(n, "n")
     _checks.count(size, "size", 4)
-    _checks.positive(alpha, "alpha")
-    if beta is not None:
-        _checks.positive(beta, "beta")
-    return np.random.default_rng(seed)
+    for name, value in regularities.items():
+        _checks.positive(value, name)
+    return _checks.generator(seed)
 
 
 def _draw(rng, n, size):
     """Uniform numbers of n images, those of one image in one row: the i-th does not depend on n."""
-    u = torch.from_numpy(rng.random((n, size + 2 * size * size + 3)))
-    parts = {
-        "contour": 2 * u[:, :size] - 1,
+    u = torch.from_numpy(rng.random((n, size + 2 * size * size + 3), dtype=np.float32))
+    return {
+        "contour": 2 * u[:, :size].double() - 1,
         "background": 2 * u[:, size:-3].view(n, 2, size, size) - 1,
         "range": u[:, -3:-1],
         "swap": u[:, -1] < 0.5,
     }
-    return parts
 
 
 def _contours(draws, size, alpha):
@@ -95,20 +94,25 @@ def _backgrounds(draws, size, beta):
     rows = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
     columns = torch.fft.rfftfreq(size, 1 / size, dtype=torch.float64)
     gain = (rows[:, None].square() + columns.square()).clamp_min(1) ** (-beta / 2)
-    return torch.fft.irfft2(torch.fft.rfft2(draws["background"]) * gain, s=(size, size))
+    return torch.fft.irfft2(torch.fft.rfft2(draws["background"]).mul_(gain.float()), s=(size, size))
 
 
 def _smooth_mask(contour, size):
-    rows = torch.arange(size, dtype=torch.float64)[:, None]
-    mask = (rows > contour.round()[:, None, :]).double()
-    padded = F.pad(mask[:, None], (0, 1, 0, 1), mode="replicate")
-    return F.avg_pool2d(padded, 2, stride=1)[:, 0]
+    rows = torch.arange(size)[:, None]
+    mask = (rows > contour.round()[:, None, :]).float()
+    padded = F.pad(mask, (0, 1, 0, 1), mode="replicate")
+    across = padded[..., 1:] + padded[..., :-1]
+    return (across[:, 1:] + across[:, :-1]).div_(4)
 
 
 def _stretch(backgrounds, uniform, swap):
-    low, high = backgrounds.amin((-2, -1), keepdim=True), backgrounds.amax((-2, -1), keepdim=True)
-    unit = (backgrounds - low) / (high - low)
-    u, v = uniform[:, 0, None, None], uniform[:, 1, None, None]
-    bright, dark = u + (1 - u) * unit[:, 0], v * unit[:, 1]
-    swap = swap[:, None, None]
-    return torch.stack([torch.where(swap, dark, bright), torch.where(swap, bright, dark)], dim=1)
+    """One background to [u, 1], the other to [0, v]; in place."""
+    low, high = backgrounds.aminmax(dim=-1)
+    low, high = low.amin(-1), high.amax(-1)
+    u, v = uniform.unbind(1)
+    zero, one = torch.zeros_like(u), torch.ones_like(v)
+    bright, dark = torch.stack([u, one]), torch.stack([zero, v])
+    ranges = torch.stack([torch.where(swap, dark, bright), torch.where(swap, bright, dark)], dim=2)
+    bottom, top = ranges
+    scale = (top - bottom) / (high - low)
+    return backgrounds.sub_(low[..., None, None]).mul_(scale[..., None, None]).add_(bottom[..., None, None])

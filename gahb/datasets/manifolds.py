@@ -2,13 +2,13 @@
 
 import math
 
-import numpy as np
 import torch
 
 from gahb import _checks
 
 EDGE = 0.5  # standard deviation of the blur of a disk's edge, pixels
 MIN_RADIUS = 3.0  # pixels
+BLOCK = 256  # disks drawn at once: few enough for the processor's cache
 
 
 def disks(n, size, seed=0):
@@ -32,7 +32,8 @@ def disks(n, size, seed=0):
     Tensor (n, 1, size, size), float32
         Intensities in [0, 1].
     """
-    return _render_disks(disk_parameters(n, size, seed), size)[:, None].float()
+    parameters = disk_parameters(n, size, seed).float()
+    return torch.cat([_render_disks(block, size) for block in parameters.split(BLOCK)])[:, None]
 
 
 def disk_tangents(n, size, seed=0):
@@ -41,14 +42,14 @@ def disk_tangents(n, size, seed=0):
     In the order centre row, centre column, radius (a pixel each), foreground, background.
     """
     parameters = disk_parameters(n, size, seed)
-    return _tangents(lambda p: _render_disks(p, size), parameters).float()
+    return _tangents(_render_disks, parameters, size).float()
 
 
 def disk_parameters(n, size, seed=0):
     """Parameters of :func:`disks`: centre row and column, radius (pixels), foreground, background; (n, 5)."""
     _checks.count(n, "n")
     _checks.count(size, "size", 12)
-    u = torch.from_numpy(np.random.default_rng(seed).random((n, 5)))
+    u = torch.from_numpy(_checks.generator(seed).random((n, 5)))
     margin = 3 * EDGE
     radius = MIN_RADIUS + u[:, 2] * (size / 2 - margin - MIN_RADIUS)
     low = radius + margin - 0.5  # pixel centres have whole coordinates, the frame ends half a pixel out
@@ -57,12 +58,12 @@ def disk_parameters(n, size, seed=0):
 
 
 def _render_disks(parameters, size):
-    row, column, radius, foreground, background = parameters[..., None, None].unbind(-3)
+    row, column, radius, foreground, background = _per_pixel(parameters).unbind(1)
     grid = torch.arange(size, dtype=parameters.dtype)
     # The blur adds pi EDGE^2 to the area of a disk.
     effective = (radius.square() - EDGE**2).sqrt()
     distance = ((grid[:, None] - row).square() + (grid - column).square() + 1e-12).sqrt()
-    inside = torch.special.ndtr((effective - distance) / EDGE)
+    inside = (1 + torch.erf((effective - distance) / (EDGE * math.sqrt(2)))) / 2
     return background + (foreground - background) * inside
 
 
@@ -91,18 +92,18 @@ def sinusoids(n, size, seed=0):
 def sinusoid_tangents(n, size, seed=0):
     """Derivatives of :func:`sinusoids` by amplitude and phase, Tensor (n, 2, size, size), float32."""
     parameters = _sinusoid_parameters(n, size, seed)
-    return _tangents(lambda p: _render_sinusoids(p, size), parameters).float()
+    return _tangents(_render_sinusoids, parameters, size).float()
 
 
 def _sinusoid_parameters(n, size, seed):
     _checks.count(n, "n")
     _checks.count(size, "size", 4)
-    u = torch.from_numpy(np.random.default_rng(seed).random((n, 2)))
+    u = torch.from_numpy(_checks.generator(seed).random((n, 2)))
     return torch.stack([u[:, 0], 2 * math.pi * u[:, 1]], dim=1)
 
 
 def _render_sinusoids(parameters, size):
-    amplitude, phase = parameters[..., None, None].unbind(-3)
+    amplitude, phase = _per_pixel(parameters).unbind(1)
     grid = torch.arange(size, dtype=parameters.dtype)
     return amplitude * torch.cos(2 * math.pi * (grid[:, None] + grid) / size + phase)
 
@@ -125,14 +126,20 @@ def scaled_image(image, n, seed=0):
     """
     image = _checks.one_image(image, "image")
     _checks.count(n, "n")
-    intensity = torch.from_numpy(np.random.default_rng(seed).random(n)).to(image.device)
+    intensity = torch.from_numpy(_checks.generator(seed).random(n)).to(image.device)
     return (intensity[:, None, None, None] * image).float()
 
 
-def _tangents(render, parameters):
-    """Forward derivatives of ``render`` by each parameter, (n, parameters, size, size)."""
-    columns = [
-        torch.func.jvp(render, (parameters,), (unit.expand_as(parameters),))[1]
-        for unit in torch.eye(parameters.shape[1], dtype=parameters.dtype)
-    ]
-    return torch.stack(columns, dim=1)
+def _per_pixel(parameters):
+    return parameters if parameters.ndim == 4 else parameters[:, :, None, None]
+
+
+def _tangents(render, parameters, size):
+    """Derivatives of images by their parameters, (n, parameters, size, size).
+
+    Each pixel is given a copy of the parameters, whose gradient is then that of this pixel alone.
+    """
+    copies = parameters[:, :, None, None].repeat(1, 1, size, size).requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(render(copies, size).sum(), copies)
+    return gradient

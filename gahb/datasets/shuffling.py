@@ -12,7 +12,7 @@ def permutation(d, seed=0):
     Drawn by ``numpy.random.RandomState``, whose stream is frozen for ever (NEP 19).
     """
     _checks.count(d, "d")
-    return torch.from_numpy(np.random.RandomState(seed).permutation(d))
+    return torch.from_numpy(np.random.RandomState(_checks.count(seed, "seed", 0)).permutation(d))
 
 
 def shuffled(images, seed=0):
@@ -38,7 +38,6 @@ def unshuffled(images, seed=0):
 
 
 def _move(images, order_of, seed):
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.numel() == 0:
-        raise ValueError(f"images must be a non-empty tensor (n, C, H, W), got {getattr(images, 'shape', images)}")
+    _checks.images(images, "images", uint8=True)
     order = order_of(permutation(images.shape[2] * images.shape[3], seed)).to(images.device)
     return images.flatten(2)[:, :, order].view(images.shape)

@@ -1,0 +1,297 @@
+"""Every public function refuses bad input, and says which argument, what came and what is expected."""
+
+import inspect
+import re
+import types
+
+import numpy as np
+import pytest
+import torch
+
+import gahb
+from gahb import metrics, optimal, statistics
+from gahb.datasets import Photographs
+
+IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+ONE, PIXELS = IMAGES[:1], (IMAGES * 255).to(torch.uint8)
+NAN = IMAGES.clone()
+NAN[1, 0, 2, 3] = torch.nan
+EMPTY, INTEGERS, FLAT, WIDE = IMAGES[:0], PIXELS.long(), IMAGES[:, 0], torch.rand(3, 1, 6, 7)
+NET = gahb.BFCNN(depth=3, channels=4)
+EYE, D = torch.eye(36), 36
+TABLE = torch.rand(4, 5).numpy()
+DB = [0.0, 10.0, 20.0, 30.0]
+HOLE = np.where(np.eye(4, 5) > 0, np.nan, TABLE)
+PHOTOGRAPHS = Photographs(torch.zeros(5, 1, 6, 6, dtype=torch.uint8), 2, 1, {})
+d, o, s, m = gahb.datasets, optimal, statistics, metrics
+
+
+def identity(y):
+    return y
+
+
+def images_cases(name, call, argument, ndim="(B, C, H, W)"):
+    """What every function that takes a batch of images refuses."""
+    return [
+        (name, lambda: call([1.0]), argument, "list", "torch.Tensor"),
+        (name, lambda: call(None), argument, "NoneType", "torch.Tensor"),
+        (name, lambda: call(FLAT), argument, "(3, 6, 6)", ndim),
+        (name, lambda: call(INTEGERS), argument, "int64", "floating-point"),
+        (name, lambda: call(NAN), argument, "NaN", "finite"),
+        (name, lambda: call(EMPTY), argument, "(0, 1, 6, 6)", "not be empty"),
+    ]
+
+
+def image_cases(name, call, argument):
+    """What every function that takes one image refuses."""
+    return [
+        (name, lambda: call([1.0]), argument, "list", "torch.Tensor"),
+        (name, lambda: call(IMAGES[0, 0]), argument, "(6, 6)", "(C, H, W)"),
+        (name, lambda: call(INTEGERS[0]), argument, "int64", "floating-point"),
+        (name, lambda: call(NAN[1]), argument, "NaN", "finite"),
+        (name, lambda: call(IMAGES), argument, "3", "(C, H, W)"),
+    ]
+
+
+def count_cases(name, call, argument, low=1):
+    return [
+        (name, lambda: call(low - 1), argument, str(low - 1), f"at least {low}"),
+        (name, lambda: call(-3), argument, "-3", f"at least {low}"),
+        (name, lambda: call(2.5), argument, "2.5", "integer"),
+        (name, lambda: call(True), argument, "True", "integer"),
+        (name, lambda: call("many"), argument, "'many'", "integer"),
+    ]
+
+
+def positive_cases(name, call, argument):
+    return [
+        (name, lambda: call(0.0), argument, "0.0", "positive"),
+        (name, lambda: call(-1.5), argument, "-1.5", "positive"),
+        (name, lambda: call(float("nan")), argument, "nan", "positive"),
+        (name, lambda: call(float("inf")), argument, "inf", "positive"),
+        (name, lambda: call("low"), argument, "low", "positive"),
+    ]
+
+
+def sigmas_cases(name, call):
+    return [
+        (name, lambda: call([]), "sigmas", "(0,)", "at least one"),
+        (name, lambda: call([0.1, 0.0]), "sigmas", "0.0", "positive"),
+        (name, lambda: call(-0.1), "sigmas", "-0.1", "positive"),
+        (name, lambda: call([0.1, float("nan")]), "sigmas", "NaN", "numbers"),
+        (name, lambda: call("low"), "sigmas", "low", "numbers"),
+    ]
+
+
+def pair_cases(name, call, first, second):
+    return [
+        *images_cases(name, lambda x: call(x, IMAGES), first),
+        *images_cases(name, lambda x: call(IMAGES, x), second),
+        (name, lambda: call(IMAGES, WIDE), f"{first} and {second}", "(3, 1, 6, 7)", "same"),
+    ]
+
+
+def denoiser_cases(name, call):
+    return [(name, lambda: call(None), "denoiser", "NoneType", "function")]
+
+
+GENERATORS = {
+    "c_alpha": lambda n=2, size=8, seed=0: d.c_alpha(n, size, 2.0, seed=seed),
+    "contours": lambda n=2, size=8, seed=0: d.contours(n, size, 2.0, seed),
+    "backgrounds": lambda n=2, size=8, seed=0: d.backgrounds(n, size, 2.0, seed),
+    "disks": lambda n=2, size=12, seed=0: d.disks(n, size, seed),
+    "disk_tangents": lambda n=2, size=12, seed=0: d.disk_tangents(n, size, seed),
+    "disk_parameters": lambda n=2, size=12, seed=0: d.disk_parameters(n, size, seed),
+    "sinusoids": lambda n=2, size=8, seed=0: d.sinusoids(n, size, seed),
+    "sinusoid_tangents": lambda n=2, size=8, seed=0: d.sinusoid_tangents(n, size, seed),
+}
+
+
+def generator_cases():
+    for name, draw in GENERATORS.items():
+        yield from count_cases(name, lambda n, draw=draw: draw(n=n), "n")
+        yield from count_cases(name, lambda v, draw=draw: draw(size=v), "size", 12 if name.startswith("disk") else 4)
+        yield from count_cases(name, lambda v, draw=draw: draw(seed=v), "seed", 0)
+
+
+def mixture(means=IMAGES, covs=None, weights=None, sigma=0.1):
+    covs = EYE.repeat(3, 1, 1) if covs is None else covs
+    return o.mixture(means, covs, torch.ones(3) if weights is None else weights, sigma)
+
+
+SKEW = EYE.clone()
+SKEW[0, 1] = 1
+CASES = [
+    # denoisers
+    *count_cases("BFCNN", lambda v: gahb.BFCNN(depth=v), "depth", 2),
+    *count_cases("BFCNN", lambda v: gahb.BFCNN(channels=v), "channels"),
+    *count_cases("UNet", lambda v: gahb.UNet(blocks=v), "blocks"),
+    *count_cases("UNet", lambda v: gahb.UNet(in_channels=v), "in_channels"),
+    ("BFCNN", lambda: NET(None), "y", "NoneType", "torch.Tensor"),
+    ("BFCNN", lambda: NET(INTEGERS), "y", "int64", "floating-point"),
+    ("BFCNN", lambda: NET(FLAT), "y", "(3, 6, 6)", "(B, 1, H, W)"),
+    ("BFCNN", lambda: NET(EMPTY), "y", "(0, 1, 6, 6)", "(B, 1, H, W)"),
+    ("UNet", lambda: gahb.UNet(4, 1)(IMAGES.expand(3, 2, 6, 6)), "y", "(3, 2, 6, 6)", "(B, 1, H, W)"),
+    # Jacobian and sampling
+    *image_cases("jacobian", lambda y: gahb.jacobian(NET, y), "y"),
+    *denoiser_cases("jacobian", lambda f: gahb.jacobian(f, ONE)),
+    *image_cases("adaptive_basis", lambda y: gahb.adaptive_basis(NET, y), "y"),
+    *count_cases("adaptive_basis", lambda k: gahb.adaptive_basis(NET, ONE, k), "k"),
+    *count_cases("adaptive_basis", lambda v: gahb.adaptive_basis(NET, ONE, 2, probes=v), "probes"),
+    *denoiser_cases("adaptive_basis", lambda f: gahb.adaptive_basis(f, ONE)),
+    ("adaptive_basis", lambda: gahb.adaptive_basis(NET, ONE, D + 1), "k", "37", "d = 36"),
+    *images_cases("sample", lambda x: gahb.sample(identity, x), "noise"),
+    *positive_cases("sample", lambda v: gahb.sample(identity, ONE, step_size=v), "step_size"),
+    *positive_cases("sample", lambda v: gahb.sample(identity, ONE, sigma_end=v), "sigma_end"),
+    *count_cases("sample", lambda v: gahb.sample(identity, ONE, max_steps=v), "max_steps"),
+    *denoiser_cases("sample", lambda f: gahb.sample(f, ONE)),
+    ("sample", lambda: gahb.sample(identity, ONE, step_size=1.5), "step_size", "1.5", "(0, 1]"),
+    ("sample", lambda: gahb.sample(identity, ONE, mean="half"), "mean", "'half'", "number"),
+    *count_cases("gaussian_noise", lambda n: gahb.gaussian_noise(n, (1, 4, 4)), "n"),
+    *count_cases("gaussian_noise", lambda v: gahb.gaussian_noise(2, (1, v, 4)), "shape"),
+    *count_cases("gaussian_noise", lambda v: gahb.gaussian_noise(2, (1, 4, 4), v), "seed", 0),
+    ("gaussian_noise", lambda: gahb.gaussian_noise(2, 4), "shape", "4", "(C, H, W)"),
+    # metrics
+    *pair_cases("psnr", gahb.psnr, "clean", "denoised"),
+    *pair_cases("cosine_similarity", gahb.cosine_similarity, "a", "b"),
+    *pair_cases("nearest", gahb.nearest, "images", "train"),
+    *count_cases("nearest", lambda v: gahb.nearest(IMAGES, IMAGES, block=v), "block"),
+    ("closest_pairs", lambda: m.closest_pairs(IMAGES, WIDE), "a and b", "(3, 1, 6, 7)", "same"),
+    *images_cases("closest_pairs", lambda x: m.closest_pairs(x, IMAGES), "a"),
+    *images_cases("closest_pairs", lambda x: m.closest_pairs(IMAGES, x), "b"),
+    *images_cases("normalized", m.normalized, "images"),
+    *[case for name in ("squared_errors", "psnr_table", "psnr_curve")
+      for f in [getattr(m, name)]
+      for case in (*images_cases(name, lambda x, f=f: f(identity, x, 0.1), "images"),
+                   *sigmas_cases(name, lambda v, f=f: f(identity, IMAGES, v)),
+                   *count_cases(name, lambda v, f=f: f(identity, IMAGES, 0.1, v), "seed", 0),
+                   *denoiser_cases(name, lambda v, f=f: f(v, IMAGES, 0.1)))],
+    *sigmas_cases("input_psnr", m.input_psnr),
+    *images_cases("stein_risk", lambda x: m.stein_risk(identity, x, 0.1), "images"),
+    *positive_cases("stein_risk", lambda v: m.stein_risk(identity, IMAGES, v), "sigma"),
+    *count_cases("stein_risk", lambda v: m.stein_risk(identity, IMAGES, 0.1, v), "probes"),
+    *denoiser_cases("stein_risk", lambda f: m.stein_risk(f, IMAGES, 0.1)),
+    # optimal denoisers
+    *images_cases("empirical", lambda x: o.empirical(x, 0.1), "train"),
+    *positive_cases("empirical", lambda v: o.empirical(IMAGES, v), "sigma"),
+    *count_cases("empirical", lambda v: o.empirical(IMAGES, 0.1, v), "block"),
+    *images_cases("empirical", lambda y: o.empirical(IMAGES, 0.1)(y), "y"),
+    ("empirical", lambda: o.empirical(IMAGES, 0.1)(WIDE), "y", "(3, 1, 6, 7)", "36 pixels"),
+    *image_cases("gaussian", lambda x: o.gaussian(x, EYE, 0.1), "mean"),
+    *positive_cases("gaussian", lambda v: o.gaussian(IMAGES[0], EYE, v), "sigma"),
+    ("gaussian", lambda: o.gaussian(IMAGES[0], EYE[:5], 0.1), "cov", "(5, 36)", "(36, 36)"),
+    ("gaussian", lambda: o.gaussian(IMAGES[0], None, 0.1), "cov", "NoneType", "torch.Tensor"),
+    ("gaussian", lambda: o.gaussian(IMAGES[0], EYE * torch.nan, 0.1), "cov", "NaN", "finite"),
+    ("gaussian", lambda: o.gaussian(IMAGES[0], -EYE, 0.1), "cov", "-1", "non-negative"),
+    ("gaussian", lambda: o.gaussian(IMAGES[0], SKEW, 0.1), "cov", "transpose", "symmetric"),
+    *images_cases("mixture", lambda x: mixture(means=x), "means"),
+    *positive_cases("mixture", lambda v: mixture(sigma=v), "sigma"),
+    ("mixture", lambda: mixture(covs=EYE), "covs", "(36, 36)", "(3, 36, 36)"),
+    ("mixture", lambda: mixture(weights=torch.ones(2)), "weights", "(2,)", "(3,)"),
+    ("mixture", lambda: mixture(weights=torch.tensor([1.0, -1, 1])), "weights", "-1.0", "positive"),
+    ("mixture", lambda: mixture(weights=torch.tensor([1.0, torch.nan, 1])), "weights", "NaN", "finite"),
+    ("mixture", lambda: mixture(weights=[1, 1, 1]), "weights", "list", "torch.Tensor"),
+    *images_cases("subspace", o.subspace, "vectors"),
+    *image_cases("ray", lambda x: o.ray(x, 0.1), "image"),
+    *positive_cases("ray", lambda v: o.ray(IMAGES[0], v), "sigma"),
+    ("ray", lambda: o.ray(IMAGES[0], 0.1, 1.0, 0.5), "low", "1.0 and 0.5", "below high"),
+    ("ray", lambda: o.ray(IMAGES[0], 0.1, 0.0, float("nan")), "high", "nan", "finite"),
+    ("ray", lambda: o.ray(0 * IMAGES[0], 0.1), "image", "zero", "must not"),
+    # statistics
+    ("fit_slope", lambda: s.fit_slope(DB, HOLE, 0, 30), "table", "NaN", "numbers"),
+    ("fit_slope", lambda: s.fit_slope(DB, TABLE[:3], 0, 30), "table", "(3, 5)", "a row for each of 4"),
+    ("fit_slope", lambda: s.fit_slope(DB, TABLE[0], 0, 30), "table", "(5,)", "2 dimensions"),
+    ("fit_slope", lambda: s.fit_slope([], TABLE, 0, 30), "input_db", "(0,)", "at least one"),
+    ("fit_slope", lambda: s.fit_slope("db", TABLE, 0, 30), "input_db", "'db'", "array of numbers"),
+    ("fit_slope", lambda: s.fit_slope(DB, TABLE, 12, 18), "12 and 18", "got 0", "two noise levels"),
+    ("fit_slope", lambda: s.fit_slope(DB, TABLE, "low", 18), "low", "'low'", "number"),
+    *count_cases("fit_slope", lambda v: s.fit_slope(DB, TABLE, 0, 30, v), "resamples"),
+    *[case for name in ("resampled_means", "band")
+      for f in [getattr(s, name)]
+      for case in ((name, lambda f=f: f(HOLE), "table", "NaN", "numbers"),
+                   (name, lambda f=f: f([]), "table", "(0,)", "at least one"),
+                   (name, lambda f=f: f(1.0), "table", "()", "dimension"),
+                   (name, lambda f=f: f("x"), "table", "'x'", "array of numbers"),
+                   *count_cases(name, lambda v, f=f: f(TABLE, resamples=v), "resamples"),
+                   *count_cases(name, lambda v, f=f: f(TABLE, seed=v), "seed", 0))],
+    ("band", lambda: s.band(TABLE, 95), "level", "95", "between 0 and 1"),
+    ("interval", lambda: s.interval(HOLE[0]), "values", "NaN", "numbers"),
+    ("interval", lambda: s.interval([]), "values", "(0,)", "at least one"),
+    ("interval", lambda: s.interval(TABLE), "values", "(4, 5)", "1 dimension"),
+    ("interval", lambda: s.interval(TABLE[0], level=0.0), "level", "0.0", "between 0 and 1"),
+    *count_cases("interval", lambda v: s.interval(TABLE[0], resamples=v), "resamples"),
+    ("steps", lambda: s.steps([TABLE[0], HOLE[0]], True), "samples", "NaN", "numbers"),
+    ("steps", lambda: s.steps([TABLE[0], TABLE[0, :3]], True), "samples", "[5, 3]", "same"),
+    ("steps", lambda: s.steps([TABLE[0], []], False), "samples", "(0,)", "at least one"),
+    ("kl_integral", lambda: s.kl_integral([0.1, 0.2], [1.0]), "sigmas", "[1.]", "one for each gap"),
+    ("kl_integral", lambda: s.kl_integral([0.1, -0.2], [1.0, 2.0]), "sigmas", "-0.2", "positive"),
+    ("kl_integral", lambda: s.kl_integral([0.1], [1.0]), "sigmas", "[0.1]", "two or more"),
+    ("kl_integral", lambda: s.kl_integral([0.1, 0.2], [1.0, np.nan]), "gap", "NaN", "numbers"),
+    # image classes
+    *generator_cases(),
+    *positive_cases("c_alpha", lambda v: d.c_alpha(2, 8, v), "alpha"),
+    *positive_cases("c_alpha", lambda v: d.c_alpha(2, 8, 1.0, v), "beta"),
+    *positive_cases("contours", lambda v: d.contours(2, 8, v), "alpha"),
+    *positive_cases("backgrounds", lambda v: d.backgrounds(2, 8, v), "beta"),
+    *image_cases("scaled_image", lambda x: d.scaled_image(x, 2), "image"),
+    *count_cases("scaled_image", lambda v: d.scaled_image(ONE, v), "n"),
+    *count_cases("scaled_image", lambda v: d.scaled_image(ONE, 2, v), "seed", 0),
+    *count_cases("permutation", d.permutation, "d"),
+    *count_cases("permutation", lambda v: d.permutation(9, v), "seed", 0),
+    *images_cases("shuffled", d.shuffled, "images"),
+    *images_cases("unshuffled", d.unshuffled, "images"),
+    *count_cases("shuffled", lambda v: d.shuffled(IMAGES, v), "seed", 0),
+    *[case for name in ("faces", "scenes")
+      for f in [getattr(d, name)]
+      for case in (*count_cases(name, lambda v, f=f: f(size=v), "size", 4),
+                   *count_cases(name, lambda v, f=f: f(N=v), "N"),
+                   *count_cases(name, lambda v, f=f: f(test_size=v), "test_size"),
+                   (name, lambda f=f: f(IMAGES), "source", "Tensor", "path"))],
+    ("as_float", lambda: d.as_float(IMAGES), "pixels", "float32", "uint8"),
+    ("as_float", lambda: d.as_float([1]), "pixels", "list", "uint8"),
+    ("near_duplicates", lambda: d.near_duplicates(IMAGES), "pixels", "float32", "uint8"),
+    ("near_duplicates", lambda: d.near_duplicates(PIXELS[0]), "pixels", "(1, 6, 6)", "(n, 1, H, W)"),
+    *count_cases("near_duplicates", lambda v: d.near_duplicates(PIXELS, block=v), "block"),
+    *positive_cases("near_duplicates", lambda v: d.near_duplicates(PIXELS, v), "threshold"),
+    ("Photographs", lambda: PHOTOGRAPHS.part("S3"), "part", "'S3'", "S1, S2, test"),
+    ("Photographs", lambda: PHOTOGRAPHS.part("S1", 3), "S1", "3", "holds 2"),
+    *count_cases("Photographs", lambda v: PHOTOGRAPHS.part("S1", v), "n"),
+    # training
+    *images_cases("train", lambda x: gahb.train(x, images_seen=4, progress=False), "images"),
+    *count_cases("train", lambda v: gahb.train(IMAGES, batch_size=v, progress=False), "batch_size"),
+    ("train", lambda: gahb.train(PIXELS[0], progress=False), "images", "(1, 6, 6)", "C, H, W)"),
+    *count_cases("Recipe", lambda v: gahb.Recipe("x", {}, images_seen=v), "images_seen"),
+    *positive_cases("Recipe", lambda v: gahb.Recipe("x", {}, sigma_max=v), "sigma_max"),
+    *positive_cases("Recipe", lambda v: gahb.Recipe("x", {}, learning_rate=v), "learning_rate"),
+    ("Recipe", lambda: gahb.Recipe("x", {}, sigma_law="normal"), "sigma_law", "'normal'", "uniform"),
+    ("Recipe", lambda: gahb.Recipe("x", {}, network="VGG"), "network", "'VGG'", "BFCNN"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "argument", "came", "expected"),
+    [pytest.param(*case, id=f"{name}-{case[1]}-{case[2]}-{i}") for i, (name, *case) in enumerate(CASES)],
+)
+def test_the_error_names_the_argument_what_came_and_what_is_expected(call, argument, came, expected):
+    with pytest.raises((ValueError, TypeError)) as error:
+        call()
+    assert re.search(rf"\b{re.escape(argument)}\b", str(error.value))
+    assert came in str(error.value) and expected in str(error.value)
+
+
+RESULTS = {"Basis", "Samples", "Nearest", "Slope"}  # what functions return, made by nobody else
+FILES = {"load_released", "trained"}  # tested beside the files that they read
+
+
+def public_names():
+    for module in (gahb, gahb.datasets, optimal, statistics, metrics):
+        for name in getattr(module, "__all__", vars(module)):
+            value = getattr(module, name)
+            own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")
+            if own and callable(value) and not isinstance(value, types.ModuleType):
+                assert inspect.isfunction(value) or inspect.isclass(value)
+                yield name
+
+
+def test_the_table_holds_every_public_function():
+    assert set(public_names()) - RESULTS - FILES == {name for name, *_ in CASES}

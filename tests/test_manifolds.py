@@ -1,0 +1,161 @@
+"""Disks, sinusoids and rays against areas, finite differences, ranks and an independent drawing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, special
+from test_geometric import best_time
+
+from gahb.datasets import (
+    disk_parameters,
+    disk_tangents,
+    disks,
+    manifolds,
+    scaled_image,
+    sinusoid_tangents,
+    sinusoids,
+)
+
+SIZE = 24
+
+
+def contrast(parameters):
+    return parameters[:, 3] - parameters[:, 4]
+
+
+def test_pixel_sums_are_the_analytic_areas():
+    parameters = disk_parameters(2000, 40, seed=1).numpy()
+    sums = disks(2000, 40, seed=1).double().sum((1, 2, 3)).numpy()
+    area = (sums - parameters[:, 4] * 1600) / contrast(parameters)
+    clear = np.abs(contrast(parameters)) > 0.05  # the division is by the contrast
+    # The grid samples a smooth edge: at most 0.05 pixels are lost or won, of 28 to 1,000.
+    assert np.abs(area - np.pi * parameters[:, 2] ** 2)[clear].max() < 0.05
+    assert clear.sum() > 1500
+
+
+def test_disks_lie_inside_the_frame_and_fill_the_ranges():
+    row, column, radius, foreground, background = disk_parameters(5000, 40, seed=2).numpy().T
+    assert 3 <= radius.min() < 3.1 and 17 < radius.max() < 20
+    for centre in (row, column):  # the frame goes from -0.5 to 39.5; three deviations of the edge fit in
+        assert (centre - radius).min() > -0.5 + 1.49
+        assert (centre + radius).max() < 39.5 - 1.49
+        assert centre.std() > 3
+    for level in (foreground, background):
+        assert 0 <= level.min() < 0.01 and 0.99 < level.max() <= 1
+    images = disks(200, 40, seed=2)
+    assert images.shape == (200, 1, 40, 40) and images.dtype == torch.float32
+    assert float(images.min()) >= 0 and float(images.max()) <= 1
+    corners = images[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]].numpy()
+    assert np.abs(corners - background[:200, None]).max() < 1e-6
+
+
+def test_a_disk_is_the_blurred_indicator_of_a_disk():
+    fine = 20  # subpixels along a pixel
+    parameters, images = disk_parameters(6, SIZE, seed=3).numpy(), disks(6, SIZE, seed=3)[:, 0].numpy()
+    place = (np.arange(SIZE * fine) + 0.5) / fine - 0.5
+    for (row, column, radius, foreground, background), image in zip(parameters, images, strict=True):
+        sharp = ((place[:, None] - row) ** 2 + (place - column) ** 2 < radius**2).astype(float)
+        blurred = ndimage.gaussian_filter(sharp, 0.5 * fine, mode="nearest")
+        middle = slice(fine // 2 - 1, None, fine), slice(fine // 2, None, fine)
+        centres = (blurred[middle[0]][:, middle[0]] + blurred[middle[1]][:, middle[1]]) / 2
+        assert np.abs(background + (foreground - background) * centres - image).max() < 0.01
+
+
+def draw_disk(row, column, radius, foreground, background):
+    y, x = np.mgrid[:SIZE, :SIZE]
+    distance = np.hypot(y - row, x - column)
+    inside = special.ndtr((np.sqrt(radius**2 - 0.25) - distance) / 0.5)
+    return background + (foreground - background) * inside
+
+
+def central_differences(draw, parameters, step=1e-5):
+    shifts = step * np.eye(len(parameters))
+    return np.stack([(draw(*(parameters + s)) - draw(*(parameters - s))) / (2 * step) for s in shifts])
+
+
+def test_disk_tangents_are_finite_differences():
+    parameters, tangents = disk_parameters(20, SIZE, seed=4).numpy(), disk_tangents(20, SIZE, seed=4)
+    assert tangents.shape == (20, 5, SIZE, SIZE) and tangents.dtype == torch.float32
+    for p, image, tangent in zip(parameters, disks(20, SIZE, seed=4)[:, 0], tangents, strict=True):
+        assert np.abs(draw_disk(*p) - image.numpy()).max() < 2e-6
+        assert np.abs(central_differences(draw_disk, p) - tangent.numpy()).max() < 1e-6
+
+
+def test_the_five_tangents_of_a_disk_are_independent():
+    tangents = disk_tangents(100, SIZE, seed=5).double().flatten(2)
+    unit = torch.nn.functional.normalize(tangents, dim=2)
+    assert float(torch.linalg.svdvals(unit)[:, -1].min()) > 0.5
+
+
+def draw_sinusoid(amplitude, phase):
+    y, x = np.mgrid[:SIZE, :SIZE]
+    return amplitude * np.cos(2 * np.pi * (y + x) / SIZE + phase)
+
+
+def test_sinusoids_span_two_dimensions():
+    images = sinusoids(300, SIZE, seed=1)
+    assert images.shape == (300, 1, SIZE, SIZE) and images.dtype == torch.float32
+    assert float(images.abs().max()) <= 1
+    values = torch.linalg.svdvals(images.double().flatten(1))
+    assert float(values[1] / values[0]) > 0.5 and float(values[2] / values[0]) < 1e-6
+
+
+def test_sinusoids_are_plane_waves_of_uniform_amplitude_and_phase():
+    images = sinusoids(4000, SIZE, seed=2)[:, 0].double().numpy()
+    waves = np.fft.fft2(images)[:, 1, 1] * 2 / SIZE**2
+    for image, wave in zip(images[:20], waves[:20], strict=True):
+        assert np.abs(draw_sinusoid(abs(wave), np.angle(wave)) - image).max() < 1e-6
+    # Means of uniform laws, within four standard errors.
+    assert abs(np.abs(waves).mean() - 1 / 2) < 4 / np.sqrt(12 * 4000)
+    assert abs(np.exp(1j * np.angle(waves)).mean()) < 4 / np.sqrt(4000)
+
+
+def test_sinusoid_tangents_are_finite_differences():
+    images, tangents = sinusoids(20, SIZE, seed=3)[:, 0].double().numpy(), sinusoid_tangents(20, SIZE, seed=3)
+    assert tangents.shape == (20, 2, SIZE, SIZE) and tangents.dtype == torch.float32
+    for image, tangent in zip(images, tangents, strict=True):
+        wave = np.fft.fft2(image)[1, 1] * 2 / SIZE**2
+        p = np.array([abs(wave), np.angle(wave)])
+        assert np.abs(central_differences(draw_sinusoid, p) - tangent.numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_scaled_images_lie_on_one_ray(batch):
+    image = torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(0))
+    images = scaled_image(image[None] if batch else image, 2000, seed=1)
+    assert images.shape == (2000, 3, 6, 6) and images.dtype == torch.float32
+    values = torch.linalg.svdvals(images.double().flatten(1))
+    assert float(values[1] / values[0]) < 1e-6
+    intensity = (images.double() / image).numpy()
+    assert np.ptp(intensity, axis=(1, 2, 3)).max() < 1e-5
+    s = intensity.mean((1, 2, 3))
+    assert s.min() >= 0 and s.max() <= 1
+    assert abs(s.mean() - 1 / 2) < 4 / np.sqrt(12 * 2000)  # four standard errors of a uniform law
+    assert abs((s**2).mean() - 1 / 3) < 4 * np.sqrt(4 / 45 / 2000)
+
+
+IMAGE = torch.linspace(0.1, 1, 144).view(1, 12, 12)
+DRAWS = {
+    "disks": lambda n, seed: disks(n, 12, seed),
+    "disk_parameters": lambda n, seed: disk_parameters(n, 12, seed),
+    "disk_tangents": lambda n, seed: disk_tangents(n, 12, seed),
+    "sinusoids": lambda n, seed: sinusoids(n, 12, seed),
+    "sinusoid_tangents": lambda n, seed: sinusoid_tangents(n, 12, seed),
+    "scaled_image": lambda n, seed: scaled_image(IMAGE, n, seed),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_ith_image_does_not_depend_on_their_number(name):
+    draw = DRAWS[name]
+    full = draw(manifolds.BLOCK + 5, 0)
+    before = torch.get_rng_state(), repr(np.random.get_state())
+    for n in (1, 2, 9, manifolds.BLOCK, manifolds.BLOCK + 1):
+        assert torch.equal(draw(n, 0), full[:n])
+    assert not torch.equal(draw(1, 1), full[:1])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert repr(np.random.get_state()) == before[1]
+
+
+def test_ten_thousand_disks_in_less_than_a_second():
+    assert best_time(lambda: disks(10_000, 40), 1.0) < 1.0

@@ -1,0 +1,175 @@
+"""Photographs against an independent resize, brute force, and the photographs that packages hold."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gahb.datasets import Photographs, as_float, faces, near_duplicates, scenes
+
+
+def picture(seed, height=40, width=40, channels=3):
+    """A smooth random picture, uint8, unlike those of other seeds."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, channels), dtype=np.uint8)
+    bands = [Image.fromarray(coarse[..., c]).resize((width, height), Image.BICUBIC) for c in range(channels)]
+    return np.stack([np.asarray(band) for band in bands], axis=-1)
+
+
+# --- Crop and resize --------------------------------------------------------------------------------------------------
+
+
+def prepared(images, size, tmp_path):
+    np.save(tmp_path / "faces.npy", images)
+    return faces(tmp_path / "faces.npy", size=size, N=1, test_size=1).S1[0, 0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box"),
+    [(218, 178, (9, 29, 169, 189)), (178, 218, (20, 0, 198, 178)), (60, 90, (15, 0, 75, 60)), (50, 50, (0, 0, 50, 50))],
+)
+def test_central_square_and_antialiased_resize(height, width, box, tmp_path):
+    images = np.stack([picture(seed, height, width, 1)[..., 0] for seed in range(3)])
+    images = images // 2 + np.random.default_rng(0).integers(0, 128, images.shape, dtype=np.uint8)  # fine detail
+    reference = Image.fromarray(images[0].astype(np.float32)).crop(box).resize((20, 20), Image.BILINEAR)
+    difference = prepared(images, 20, tmp_path) - np.asarray(reference) / 255
+    assert np.abs(difference).max() < 0.51 / 255 + 1e-5
+
+
+def test_a_circle_stays_a_circle(tmp_path):
+    y, x = np.mgrid[:200, :300]
+    disk = (np.hypot(y - 99.5, x - 149.5) < 70) * 255
+    images = np.stack([disk.astype(np.uint8), *(picture(seed, 200, 300, 1)[..., 0] for seed in range(2))])
+    small = prepared(images, 40, tmp_path).astype(float)
+    assert small.sum() == pytest.approx(np.pi * 14**2, rel=0.005)
+    place = np.arange(40) - 19.5
+    moments = [(small.sum(axis) * place**2).sum() / small.sum() for axis in (0, 1)]
+    assert moments == pytest.approx([14**2 / 4] * 2, rel=0.01)  # those of a disk of radius 14
+
+
+# --- Near duplicates --------------------------------------------------------------------------------------------------
+
+
+def brute_force(pixels, threshold):
+    vectors = pixels.reshape(len(pixels), -1).astype(float)
+    kept = []
+    for i, vector in enumerate(vectors):
+        if np.ptp(vector) > 0 and all(np.corrcoef(vector, vectors[j])[0, 1] <= threshold for j in kept):
+            kept.append(i)
+    return [i not in kept for i in range(len(pixels))]
+
+
+@pytest.mark.parametrize("block", [1, 7, 16, 1000])
+def test_blocks_mark_what_brute_force_marks(block):
+    rng = np.random.default_rng(0)
+    base = np.stack([picture(seed, 20, 20, 1)[..., 0] for seed in range(8)]).astype(float)
+    noisy = base[rng.integers(0, 8, 70)] + rng.normal(0, 12, (70, 20, 20))  # pairs on either side of the threshold
+    pixels = noisy.clip(0, 255).astype(np.uint8)
+    pixels[[5, 40]] = 77  # without any contrast
+    expected = brute_force(pixels, 0.95)
+    assert 10 < sum(expected) < 68
+    assert near_duplicates(torch.from_numpy(pixels)[:, None], block=block).tolist() == expected
+
+
+def test_brightness_and_contrast_do_not_hide_a_duplicate():
+    a, b = (picture(seed, 40, 40, 1)[..., 0] for seed in (1, 2))
+    pixels = np.stack([a, b, a // 2 + 100, b // 3, 255 - a, a[:, ::-1]])
+    marks = near_duplicates(torch.from_numpy(pixels.copy())[:, None])
+    assert marks.tolist() == [False, False, True, True, False, False]
+
+
+def test_no_images_have_no_duplicates():
+    assert near_duplicates(torch.empty(0, 1, 20, 20, dtype=torch.uint8)).tolist() == []
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_disjoint_nested_and_from_opposite_ends(tmp_path):
+    tones = np.stack([picture(seed, 16, 16, 1)[..., 0] for seed in range(40)])
+    np.save(tmp_path / "faces.npy", tones)
+    data = faces(tmp_path / "faces.npy", size=16, N=12, test_size=6)
+    levels = torch.from_numpy(tones)[:, None]
+    assert torch.equal(data.part("S1"), levels[:12])
+    assert torch.equal(data.part("S2"), levels[-12:].flip(0))
+    assert torch.equal(data.part("test"), levels[17:23])
+    assert torch.equal(data.part("S2", 5), data.part("S2")[:5])
+    small = faces(tmp_path / "faces.npy", size=16, N=5, test_size=6)
+    assert torch.equal(small.S1, data.S1[:5]) and torch.equal(small.S2, data.S2[:5])
+    for name in ("S1", "S2", "test"):
+        part = getattr(data, name)
+        assert part.dtype == torch.float32 and float(part.min()) >= 0 and float(part.max()) <= 1
+        assert torch.equal((part * 255).round().to(torch.uint8), data.part(name))
+    with pytest.raises(ValueError, match="S1 holds 12 images, 13 were asked for"):
+        data.part("S1", 13)
+
+
+def test_the_manifest_has_a_checksum_that_one_pixel_changes(tmp_path):
+    tones = np.stack([picture(seed, 16, 16, 1)[..., 0] for seed in range(4)])
+    np.save(tmp_path / "a.npy", tones)
+    data, again = (faces(tmp_path / "a.npy", size=16, N=1, test_size=1) for _ in range(2))
+    assert data.manifest == again.manifest
+    assert data.manifest["sha256"] == hashlib.sha256(tones.tobytes()).hexdigest()
+    tones[1, 3, 3] ^= 1
+    np.save(tmp_path / "a.npy", tones)
+    assert faces(tmp_path / "a.npy", size=16, N=1, test_size=1).manifest["sha256"] != data.manifest["sha256"]
+    data.save_manifest(tmp_path / "new" / "manifest.json")
+    stored = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    assert stored == data.manifest and stored["parts"] == {"S1": ["0"], "S2": ["3"], "test": ["1"]}
+
+
+def test_as_float():
+    assert as_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+
+
+# --- Packages ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_hundred_faces_and_patches_inside_scikit_image():
+    from skimage.data import lfw_subset
+
+    known = lfw_subset()
+    for read, images in ((faces, known[:100]), (scenes, known[100:])):
+        data = read(size=25, N=40, test_size=10)
+        assert isinstance(data, Photographs) and data.manifest["found"] == 100
+        for name, position in (("S1", 0), ("S2", 39), ("test", 5)):
+            expected = images[int(data.manifest["parts"][name][position])]
+            assert np.abs(getattr(data, name)[position, 0].numpy() - expected).max() < 0.51 / 255
+
+
+def stub_lfw(monkeypatch, fetch):
+    monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fetch)
+
+
+def test_labeled_faces_in_the_wild_where_more_are_needed(monkeypatch):
+    images = np.stack([picture(seed, 125, 125, 1)[..., 0] for seed in range(130)]) / 255
+
+    def fetch(**arguments):
+        assert arguments["slice_"] is None and arguments["funneled"]  # the whole square photographs
+        return SimpleNamespace(images=images.astype(np.float32))
+
+    stub_lfw(monkeypatch, fetch)
+    for data in (faces(size=20, N=50, test_size=10), faces("lfw", size=20, N=2, test_size=1)):
+        assert data.manifest["found"] == 130 and data.manifest["source"] == "Labeled Faces in the Wild"
+
+
+@pytest.mark.parametrize("source", [None, "lfw"])
+def test_without_a_network_the_error_says_what_to_give(source, monkeypatch):
+    def fetch(**arguments):
+        raise OSError("no network")
+
+    stub_lfw(monkeypatch, fetch)
+    with pytest.raises(ValueError, match=r"not be fetched \(no network\).*Give a folder of faces or an array"):
+        faces(source, size=20, N=60, test_size=10)
+
+
+def test_importing_gahb_imports_no_package_that_training_does_not_need():
+    heavy = ["skimage", "sklearn", "pywt", "matplotlib", "seaborn", "papermill", "jupyterlab", "ipywidgets"]
+    code = f"import gahb, sys; print(sorted(set({heavy}) & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == "[]"
