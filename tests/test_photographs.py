@@ -169,7 +169,7 @@ def test_without_a_network_the_error_says_what_to_give(source, monkeypatch):
 
 
 def test_importing_gahb_imports_no_package_that_training_does_not_need():
-    heavy = ["skimage", "sklearn", "pywt", "matplotlib", "seaborn", "papermill", "jupyterlab", "ipywidgets"]
+    heavy = ["scipy", "skimage", "sklearn", "pywt", "matplotlib", "seaborn", "papermill", "jupyterlab", "ipywidgets"]
     code = f"import gahb, sys; print(sorted(set({heavy}) & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert result.stdout.strip() == "[]"
