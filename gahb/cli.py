@@ -1,0 +1,129 @@
+"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims``, ``check``."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from gahb import __version__
+
+SCALE = click.option("--scale", default="smoke", show_default=True, help="smoke, laptop or paper.")
+STORE = click.option("--store", type=click.Path(), help="Folder of trained denoisers.")
+SEED = click.option("--seed", default=0, show_default=True, help="Of training, noise and images.")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
+FACES = click.option("--faces", type=click.Path(), help="Folder, .npz, .npy or .pt of faces, or lfw.")
+SCENES = click.option("--scenes", type=click.Path(), help="The same for scenes (bedrooms).")
+FIGURES = click.option("--figures", type=click.Path(), help="Folder of the figures, one folder a scale in it.")
+
+
+class _Sentences(click.Group):
+    """Errors of the user's are one sentence on stderr, not a traceback; exit status 1."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except (ValueError, OSError, RuntimeError) as error:
+            click.echo(f"gahb: {error}", err=True)
+            context.exit(1)
+        except KeyboardInterrupt:
+            click.echo("gahb: stopped; what was trained is kept, and the same command goes on from there", err=True)
+            context.exit(130)
+
+
+@click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gahb")
+def main():
+    """Geometry-adaptive harmonic bases in denoisers and diffusion models.
+
+    Example: gahb reproduce --scale smoke
+    """
+
+
+@main.command()
+@SCALE
+@click.option("--only", multiple=True, help="Beginning of a notebook's name, such as 03; can be given again.")
+@FACES
+@SCENES
+@STORE
+@FIGURES
+@click.option("--runs", type=click.Path(), help="Folder of the executed notebooks, one folder a scale in it.")
+@SEED
+@DEVICE
+@click.option("--denoiser", type=click.Path(), help="A released denoiser, shown in notebook 03.")
+def reproduce(scale, only, **options):
+    """Run the notebooks, and write figures, claims and report.
+
+    Example: gahb reproduce --scale laptop --only 03 --faces my_faces/
+    """
+    from gahb.reproduce import reproduce as run_all
+
+    failed = run_all(scale, only, echo=click.echo, **options)
+    if failed:
+        click.echo(f"gahb: {len(failed)} failed: {', '.join(failed)}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@SCALE
+@click.option("--only", multiple=True, help="Beginning of a denoiser's name, such as faces-S1; can be given again.")
+@FACES
+@SCENES
+@STORE
+@SEED
+@DEVICE
+@click.option("--time-limit", type=float, help="Seconds after which training stops with a checkpoint.")
+def train(scale, only, faces, scenes, store, seed, device, time_limit):
+    """Train the denoisers of a scale that the store lacks.
+
+    Example: gahb train --scale paper --only faces-S1-N10000 --time-limit 540
+    """
+    from gahb import jobs
+
+    jobs.train_all(scale, only, faces, scenes, store, seed, device, time_limit, click.echo)
+
+
+@main.command(name="list")
+@STORE
+def list_denoisers(store):
+    """List the denoisers of the store.
+
+    Example: gahb list --store runs/store
+    """
+    from gahb.store import default_store, stored
+
+    rows = stored(store)
+    for row in rows:
+        made = row["made"]
+        click.echo(f"{row['folder']:45} {made['images_seen']:>12,} images {made['seconds']:>9,.0f} s  {made['device']}")
+    click.echo(f"{len(rows)} denoisers in {Path(store or default_store())}")
+
+
+@main.command()
+@SCALE
+@FIGURES
+def claims(scale, figures):
+    """Judge the claims anew from the recorded measurements.
+
+    Example: gahb claims --scale laptop
+    """
+    from gahb import claims as ledger
+    from gahb import notebook, scales
+
+    name = scales.get(scale).name
+    folder = Path(figures or notebook.default_figures()) / name
+    measured = ledger.read(folder)
+    if not measured:
+        raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {name} first")
+    for claim in ledger.CLAIMS:
+        click.echo(f"{claim.id:4} {ledger.verdict(claim, measured.get(claim.id), name):15} {claim.statement}")
+
+
+@main.command()
+def check():
+    """Hold the routines against closed forms and published truths, and print the table.
+
+    Example: gahb check
+    """
+    from gahb.check import main as run_checks
+
+    sys.exit(run_checks())

@@ -1,0 +1,181 @@
+"""The readable report of a scale: its figures with captions, and the table of claims."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from gahb import claims
+
+CAPTIONS = {
+    "fig01_memorization_transition": (
+        "Figure 1",
+        "Output against input PSNR of denoisers trained on N faces, on images that they saw (left) and on others "
+        "(right). As N grows the training set is denoised less well and the test set better, until the two agree. "
+        "Dotted: the optimal denoiser of each training set. Dashed: the optimum for a single image.",
+    ),
+    "fig01b_generalization_gap": (
+        "Equation 5",
+        "The generalization gap, integrated over noise levels into a bound on the KL divergence, for each N.",
+    ),
+    "fig02_model_variance": (
+        "Figure 2",
+        "Samples of two networks trained on disjoint sets S1 and S2, from the same noise, with the most similar "
+        "training image above and below. Bottom: similarity of the pairs (blue) and of a sample to its training set "
+        "(orange). For small N samples are training images; for large N the two networks draw the same image.",
+    ),
+    "fig02b_similarity": (
+        "Figure 2, summary",
+        "Medians of the same similarities against N with 95 % bootstrap intervals, plain and with image means removed.",
+    ),
+    "fig03_adaptive_basis": (
+        "Figure 3",
+        "A face, noisy and denoised; the falling shrinkage factors (red) and the coefficients of the clean image "
+        "(blue); eigenvectors of the Jacobian, which follow the contours and oscillate faster as the factor falls.",
+    ),
+    "fig03b_stein": (
+        "Equations 7 and 10",
+        "The error on test images, Stein's estimate of it, and sigma^2 times the trace of the Jacobian.",
+    ),
+    "fig03c_oracle": (
+        "Equations 11 to 13",
+        "Oracle shrinkage and soft thresholding in the adaptive basis and in the DCT, beside the network, on one face.",
+    ),
+    "fig03d_released": (
+        "Figure 3, released network",
+        "The same analysis of a network that the authors published, on a photograph.",
+    ),
+    "fig04_c_alpha_optimality": (
+        "Figure 4",
+        "PSNR curves of networks trained on C-alpha images with lines of the optimal slopes (dashed), the fitted "
+        "slopes against alpha / (alpha + 1), and the top eigenvectors for two regularities.",
+    ),
+    "fig04b_c_alpha_images": ("Figure 4, images", "Examples of C-alpha images of each regularity."),
+    "fig04c_wavelets": (
+        "Section 3.2",
+        "The network against the best soft thresholding of wavelet coefficients, a basis that is the same for all images.",
+    ),
+    "fig05_disks": (
+        "Figure 5",
+        "A disk, noisy and denoised; shrinkage factors and coefficients; the PSNR curve below the optimal one of "
+        "slope 1; the five tangent vectors of the manifold; the top ten eigenvectors: the tangent space, then "
+        "harmonics that are not needed.",
+    ),
+    "fig05b_disks_rank": (
+        "Figure 5, rank",
+        "The number of directions that are kept grows as the noise falls, where five would do.",
+    ),
+    "fig06_shuffled_faces": (
+        "Figure 6",
+        "Faces with shuffled pixels (shown unshuffled where said): denoised images, slower decay of the shrinkage "
+        "factors, a lower PSNR curve, and eigenvectors before and after unshuffling.",
+    ),
+    "fig07_closest_pairs": (
+        "Figure 7",
+        "Similarity of the closest pairs of images across S1 and S2, beside that of pairs of samples.",
+    ),
+    "fig08_scenes": ("Figure 8", "Scenes: samples of two networks trained on disjoint sets, from the same noise."),
+    "fig09_scenes_similarity": (
+        "Figure 9",
+        "Scenes: similarity of the pairs of samples (blue) and of a sample to its training set (orange).",
+    ),
+    "fig10_contour_regularity": (
+        "Figure 10",
+        "Images with contours of rising regularity on a smooth background, and their top eigenvectors: the more "
+        "regular the contour, the less localized the harmonics along it.",
+    ),
+    "fig11_c_alpha_example": ("Figure 11", "One more C-alpha image, its shrinkage factors and top eigenvectors."),
+    "fig12_one_image": (
+        "Figure 12",
+        "One image times an intensity: the first eigenvector is the image, the others are harmonics whose factors "
+        "should be zero; the PSNR curve stays below the optimal one.",
+    ),
+    "fig13_sinusoids": (
+        "Figure 13",
+        "Sinusoids of one frequency: the two tangent vectors, the shrinkage factors, and the top eigenvectors, of "
+        "which the first two span the tangent plane.",
+    ),
+}
+
+
+def report(folder):
+    """The report of one scale's folder of figures, as Markdown."""
+    folder = Path(folder)
+    path = folder / "provenance.json"
+    provenance = json.loads(path.read_text()) if path.is_file() else {}
+    measured = claims.read(folder)
+    scale = provenance.get("scale", {}).get("name", folder.name)
+    rows = [claims.entry(claim, measured.get(claim.id), scale) for claim in claims.CLAIMS]
+    parts = [
+        f"# Generalization in diffusion models, at {scale} scale",
+        _summary(rows, scale),
+        _setting(provenance),
+        "## Claims of the paper",
+        claims_table(rows),
+        "## Figures",
+        *(_figure(folder, name, provenance) for name in CAPTIONS if (folder / f"{name}.png").is_file()),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def claims_table(rows):
+    """The ledger as a Markdown table."""
+    lines = ["| id | figure | claim | measured | rule | verdict |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = (row["id"], row["figure"], row["statement"], _brief(row["measured"]), row["rule"], row["verdict"])
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _summary(rows, scale):
+    counts = Counter(row["verdict"] for row in rows)
+    text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
+    if scale == "smoke":
+        text += ". This scale shows that everything runs; its networks are far too small and short of training to judge by"
+    return f"Of {len(rows)} claims: {text}."
+
+
+def _setting(provenance):
+    """What was run, on what, for how long."""
+    if not provenance:
+        return ""
+    lines = ["## What was run", "| | |", "|---|---|"]
+    for kind, data in sorted(provenance.get("data", {}).items()):
+        lines.append(
+            f"| {kind} | {data['source']}: {data['found']} found, {data['size']}x{data['size']} pixels, "
+            f"{data['near_duplicates']} near duplicates and {data['unreadable']} unreadable left out |"
+        )
+    scale = provenance.get("scale", {})
+    for name in ("training", "synthetic_training"):
+        if name in scale:
+            text = ", ".join(f"{key} {_short(value)}" for key, value in scale[name].items())
+            lines.append(f"| {name.replace('_', ' ')} | {text} |")
+    for name, about in sorted(provenance.get("notebooks", {}).items()):
+        lines.append(
+            f"| {name} | {about['seconds']} s on {about['device']} ({about['threads']} threads), seed {about['seed']}, "
+            f"torch {about['torch']}, {len(set(about['denoisers']))} denoisers |"
+        )
+    return "\n".join(lines)
+
+
+def _figure(folder, name, provenance):
+    title, caption = CAPTIONS[name]
+    made = provenance.get("figures", {}).get(name, {})
+    source = f" Made by `notebooks/{made['notebook']}`." if made else ""
+    return f"### {title}\n\n![{title}]({name}.png)\n\n{caption}{source}"
+
+
+def _brief(measured):
+    """The numbers of a ledger row in a few words."""
+    if not measured:
+        return "-"
+    return "; ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in measured.items())
+
+
+def _short(value):
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(_short(item) for item in value) + ")"
+    return "-" if value is None else str(value)

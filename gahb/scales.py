@@ -1,0 +1,245 @@
+"""Settings of a run at each scale, and the recipes of its denoisers.
+
+``smoke``: seconds a network, to see that all works. ``laptop``: hours on a CPU, minutes on a GPU.
+``paper``: the paper's own settings.
+"""
+
+import difflib
+import hashlib
+from dataclasses import asdict, dataclass, field, replace
+
+from gahb import datasets
+from gahb.training import Recipe
+
+PAPER_TRAINING = {  # Appendix A, with the authors' code for what it leaves out
+    "network": "BFCNN",
+    "size": {"depth": 20, "channels": 64},
+    "sigma_law": "uniform",
+    "batch_size": 512,
+    "images_seen": 10_000_000,
+    "learning_rate": 1e-3,
+    "schedule": "halving",
+    "precision": "auto",
+}
+LAPTOP_TRAINING = {
+    "network": "UNet",
+    "size": {"channels": 32, "blocks": 2},
+    "sigma_law": "sqrt-uniform",
+    "weight_power": 1.0,
+    "batch_size": 16,
+    "images_seen": 384_000,
+    "learning_rate": 3e-3,
+    "schedule": "one-cycle",
+    "precision": "auto",
+}
+SMOKE_TRAINING = LAPTOP_TRAINING | {
+    "network": "BFCNN",
+    "size": {"depth": 5, "channels": 16},
+    "weight_power": 0.5,
+    "batch_size": 32,
+    "images_seen": 6_400,
+    "learning_rate": 1.5e-2,
+    "precision": "float32",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One scale. Sizes in pixels, noise levels as input PSNR in dB (-20 log10 sigma).
+
+    Attributes
+    ----------
+    name : str
+    face_size, face_N, face_test
+        Size of the faces, the sizes N of the training sets, the number of test faces.
+    scene_size, scene_N, scene_test
+        The same for scenes (bedrooms).
+    class_size, class_N, class_test
+        The same for synthetic images.
+    alphas : tuple
+        Regularities of the C-alpha classes (Figure 4).
+    contour_alphas, background_alpha
+        alpha_1 and alpha_2 of the classes of Figure 10.
+    input_db : tuple
+        Noise levels of the PSNR curves.
+    slope_db : tuple
+        Range over which slopes are fitted.
+    samples : int
+        Number of samples drawn from each pair of networks.
+    analysed : int
+        Number of images over which Jacobians are averaged.
+    step_size, sigma_0, sigma_end : float
+        Of Algorithm 1.
+    training, synthetic_training : dict
+        Fields of :class:`gahb.Recipe` for photographs and for synthetic classes.
+    cell_timeout : int
+        Seconds that one cell of a notebook may take.
+    """
+
+    name: str
+    face_size: int = 40
+    face_N: tuple = (1, 10, 100, 1_000, 10_000)
+    face_test: int = 1_000
+    scene_size: int = 32
+    scene_N: int = 20_000
+    scene_test: int = 1_000
+    class_size: int = 40
+    class_N: int = 10_000
+    class_test: int = 256
+    alphas: tuple = (1.0, 2.0, 3.0, 4.0)
+    contour_alphas: tuple = (1.5, 2.0, 4.0)
+    background_alpha: float = 8.0
+    input_db: tuple = tuple(range(0, 41, 2))
+    slope_db: tuple = (24, 40)
+    samples: int = 200
+    analysed: int = 8
+    step_size: float = 0.01
+    sigma_0: float = 1.0
+    sigma_end: float = 0.01
+    training: dict = field(default_factory=lambda: dict(PAPER_TRAINING))
+    synthetic_training: dict = field(default_factory=lambda: dict(PAPER_TRAINING))
+    cell_timeout: int = 14 * 24 * 3600
+
+    @property
+    def sigmas(self):
+        """Noise levels of the PSNR curves, intensities, falling."""
+        return tuple(10 ** (-db / 20) for db in self.input_db)
+
+
+SCALES = {
+    "smoke": Scale(
+        "smoke",
+        face_size=20,
+        face_N=(1, 10, 40),
+        face_test=20,
+        scene_size=20,
+        scene_N=36,
+        scene_test=20,
+        class_size=20,
+        class_N=1_000,
+        class_test=32,
+        input_db=(0, 8, 16, 24, 32, 40),
+        samples=8,
+        analysed=2,
+        step_size=0.05,
+        sigma_end=0.05,
+        training=SMOKE_TRAINING,
+        synthetic_training=SMOKE_TRAINING,
+        cell_timeout=600,
+    ),
+    "laptop": Scale(
+        "laptop",
+        face_size=20,
+        face_test=500,
+        scene_size=20,
+        scene_test=500,
+        class_size=32,
+        class_test=128,
+        input_db=tuple(range(0, 41, 4)),
+        samples=100,
+        training=LAPTOP_TRAINING,
+        synthetic_training=LAPTOP_TRAINING,
+        cell_timeout=24 * 3600,
+    ),
+    "paper": Scale("paper"),
+}
+
+
+def get(name):
+    """The scale of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such scale.
+    """
+    if isinstance(name, Scale):
+        return name
+    if name not in SCALES:
+        close = difflib.get_close_matches(str(name), SCALES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"unknown scale {name!r}: take one of {', '.join(SCALES)}{hint}")
+    return SCALES[name]
+
+
+def settings(scale):
+    """All settings of a scale as a dict that JSON can hold."""
+    return asdict(scale)
+
+
+def faces(scale, source=None):
+    """The faces of a scale."""
+    return datasets.faces(source, scale.face_size, max(scale.face_N), scale.face_test)
+
+
+def scenes(scale, source=None):
+    """The scenes of a scale."""
+    return datasets.scenes(source, scale.scene_size, scale.scene_N, scale.scene_test)
+
+
+def photograph_recipe(scale, photographs, part, N=None, seed=0):
+    """Recipe of a denoiser of photographs: their part (``"S1"`` or ``"S2"``) and its first N images."""
+    pixels = photographs.part(part, N)
+    kind = photographs.manifest["kind"]
+    data = {
+        "class": kind,
+        "part": part,
+        "n": len(pixels),
+        "size": pixels.shape[-1],
+        "sha256": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
+    }
+    return Recipe(f"{kind}-{part}-N{len(pixels)}", data, pixels, seed=seed, **scale.training)
+
+
+def shuffled_recipe(scale, photographs, seed=0):
+    """Recipe of the denoiser of shuffled faces, from the same S1 as the largest N."""
+    recipe = photograph_recipe(scale, photographs, "S1", seed=seed)
+    data = recipe.data | {"class": "shuffled faces", "permutation_seed": 0}
+    return replace(recipe, name=f"shuffled-N{len(recipe.images)}", data=data, images=datasets.shuffled(recipe.images))
+
+
+def c_alpha_recipe(scale, alpha, beta=None, seed=0):
+    """Recipe of a denoiser of C-alpha images."""
+    name = f"c_alpha-{alpha:g}" + ("" if beta is None else f"-background-{beta:g}")
+    return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta}, seed)
+
+
+def disks_recipe(scale, seed=0):
+    """Recipe of the denoiser of disks."""
+    return _synthetic(scale, "disks", {"class": "disks"}, seed)
+
+
+def sinusoids_recipe(scale, seed=0):
+    """Recipe of the denoiser of sinusoids."""
+    return _synthetic(scale, "sinusoids", {"class": "sinusoids"}, seed)
+
+
+def ray_image(scale):
+    """The one image whose multiples are the class of Figure 12, (1, 1, size, size): a geometric image."""
+    return datasets.c_alpha(1, scale.class_size, 3.0, seed=7)
+
+
+def ray_recipe(scale, seed=0):
+    """Recipe of the denoiser of one image times an intensity."""
+    recipe = _synthetic(scale, "ray", {"class": "scaled_image"}, seed)
+    return replace(recipe, images=datasets.scaled_image(ray_image(scale), scale.class_N, seed))
+
+
+def recipes(scale, faces, scenes, seed=0):
+    """Every recipe of a scale, in the order in which the notebooks ask for them."""
+    return [
+        *(photograph_recipe(scale, faces, "S1", N, seed) for N in scale.face_N),
+        *(photograph_recipe(scale, faces, "S2", N, seed) for N in scale.face_N),
+        *(photograph_recipe(scale, scenes, part, seed=seed) for part in ("S1", "S2")),
+        *(c_alpha_recipe(scale, alpha, seed=seed) for alpha in scale.alphas),
+        *(c_alpha_recipe(scale, alpha, scale.background_alpha, seed) for alpha in scale.contour_alphas),
+        disks_recipe(scale, seed),
+        ray_recipe(scale, seed),
+        sinusoids_recipe(scale, seed),
+        shuffled_recipe(scale, faces, seed),
+    ]
+
+
+def _synthetic(scale, name, data, seed):
+    data = data | {"n": scale.class_N, "size": scale.class_size, "seed": seed}
+    return Recipe(f"{name}-N{scale.class_N}", data, seed=seed, **scale.synthetic_training)

@@ -1,0 +1,197 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version,-language_info,-widgets
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4. Where harmonic bases are optimal: geometric images
+#
+# *Section 3.2, Figures 4, 10 and 11, Appendix D.*
+#
+# A geometric $C^\alpha$ image is regular, of order $\alpha$, except along a contour that is regular too. For such images
+# the best possible denoiser is known as noise vanishes: its PSNR rises with slope $\alpha / (\alpha + 1)$, and bandlet
+# bases, harmonics that follow the contour, reach it. Does a network?
+
+# %% tags=["parameters"]
+scale = "smoke"  # smoke, laptop or paper
+faces = None  # folder or file of photographs
+scenes = None  # folder or file of photographs
+store = None  # folder of trained denoisers
+figures = None  # folder of the figures
+device = "auto"  # auto, cuda, mps or cpu
+seed = 0
+
+# %%
+import numpy as np
+import pywt
+
+import gahb
+from gahb import bases, datasets, metrics, notebook, scales, statistics
+from gahb import figures as look
+
+run = notebook.start(
+    "04_c_alpha_optimality",
+    scale=scale, faces=faces, scenes=scenes, store=store, figures=figures, device=device, seed=seed,
+)  # fmt: skip
+
+# %% [markdown]
+# ## The class
+#
+# White noise is integrated in the Fourier domain: a contour with $|k|^{-\alpha}$, two backgrounds with
+# $(k_1^2 + k_2^2)^{-\alpha/2}$ (Algorithm 2).
+
+# %%
+size, alphas = run.scale.class_size, run.scale.alphas
+test = {alpha: run.to(datasets.c_alpha(run.scale.class_test, size, alpha, seed=run.seed + 1000)) for alpha in alphas}
+fig = look.new(look.WIDTH, 1.6 * len(alphas) ** 0.5)
+for row, alpha in zip(fig.subfigures(len(alphas), 1), alphas, strict=True):
+    look.image_row(row, test[alpha][:8].cpu(), [rf"$\alpha$ = {alpha:g}"] + [""] * 7)
+fig.set_figheight(1.25 * len(alphas))
+run.save(fig, "fig04b_c_alpha_images")
+
+# %%
+denoisers = {alpha: run.denoiser(scales.c_alpha_recipe(run.scale, alpha, seed=run.seed)) for alpha in alphas}
+sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
+tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy() for a in alphas}
+low, high = run.scale.slope_db
+slopes = {a: statistics.fit_slope(input_db, tables[a], low, high) for a in alphas}
+
+# %% [markdown]
+# ## Figure 4
+
+# %%
+fig = look.new(look.WIDTH, 6.4)
+top, bottom = fig.subfigures(2, 1, height_ratios=[1.2, 1])
+left, right = top.subplots(1, 2)
+colours = look.ladder(alphas, "plasma")
+for alpha in alphas:
+    curve, optimal = tables[alpha].mean(1), alpha / (alpha + 1)
+    band = statistics.band(tables[alpha])
+    left.plot(input_db, curve, "o-", ms=3, color=colours[alpha], label=rf"$\alpha$ = {alpha:g}")
+    left.fill_between(input_db, *band, color=colours[alpha], alpha=0.2, linewidth=0)
+    middle = slopes[alpha].intercept + slopes[alpha].slope * (low + high) / 2
+    look.optimal_line(left, [low, high], optimal, ((low + high) / 2, middle), None)
+look.psnr_axes(left, "dashed: optimal slopes")
+left.legend(fontsize=8)
+right.errorbar(
+    alphas,
+    [s.slope for s in slopes.values()],
+    [s.error for s in slopes.values()],
+    fmt="o",
+    color=look.COLOURS["network"],
+    label="network",
+)
+grid = np.linspace(min(alphas), max(alphas), 50)
+right.plot(grid, grid / (grid + 1), label=r"$\alpha / (\alpha + 1)$", **look.OPTIMAL)
+right.set(xlabel=r"regularity $\alpha$", ylabel=f"slope, {low} to {high} dB", title="empirical slopes")
+right.legend(fontsize=8)
+shown = [a for a in (4.0, 2.0) if a in alphas]
+for half, alpha in zip(bottom.subfigures(1, len(shown)), shown, strict=True):
+    at = bases.analyse(denoisers[alpha], test[alpha][0], 0.15, run.seed)
+    look.vector_grid(half, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]))
+    half.suptitle(rf"top vectors, $\alpha$ = {alpha:g}, $\sigma$ = 0.15", fontsize=9)
+run.save(fig, "fig04_c_alpha_optimality")
+
+# %%
+run.claim(
+    "4.1", alpha=alphas, slope=[s.slope for s in slopes.values()], standard_error=[s.error for s in slopes.values()],
+    optimal=[a / (a + 1) for a in alphas], low_db=low, high_db=high,
+)  # fmt: skip
+run.claim("4.2", alpha=alphas, slope=[s.slope for s in slopes.values()])
+
+# %% [markdown]
+# ## The rival: thresholding in a fixed basis
+#
+# Soft thresholding of wavelet coefficients is nearly optimal among denoisers that use one basis for all images. It is
+# given every advantage here: the best of several wavelets and thresholds, chosen on the test images themselves.
+
+# %%
+alpha = 2.0
+images = test[alpha][:64]
+unit_noise = run.to(gahb.gaussian_noise(len(images), images.shape[1:], run.seed))
+options = [(w, t) for w in ("haar", "db2", "db4", "sym4", "coif1") for t in (1.0, 1.5, 2.0, 2.5, 3.0)]
+wavelet_psnr = []
+for sigma in sigmas:
+    noisy = images + sigma * unit_noise
+    found = [float(gahb.psnr(images, bases.wavelet_denoise(noisy, sigma, w, t)).mean()) for w, t in options]
+    wavelet_psnr.append(max(found))
+network_psnr = gahb.psnr_curve(denoisers[alpha], images, sigmas, run.seed).numpy()
+gain = network_psnr - np.array(wavelet_psnr)
+run.claim("4.3", alpha=alpha, input_db=input_db, network=network_psnr, wavelet=wavelet_psnr, gain_db=gain)
+
+# %%
+fig = look.new(4.8, 3.4)
+ax = fig.subplots()
+ax.plot(input_db, network_psnr, "o-", ms=4, color=look.COLOURS["network"], label="network")
+ax.plot(
+    input_db,
+    wavelet_psnr,
+    "s:",
+    ms=4,
+    color=look.COLOURS["rival"],
+    label=f"best wavelet thresholding ({pywt.__name__})",
+)
+look.psnr_axes(ax, rf"$C^\alpha$ images, $\alpha$ = {alpha:g}")
+ax.legend(fontsize=8)
+run.save(fig, "fig04c_wavelets")
+
+# %% [markdown]
+# ## Figure 10: the contour alone becomes more regular
+#
+# The backgrounds are very smooth ($\alpha_2 = 8$), the contours of regularity $\alpha_1 = 1.5, 2, 4$. The more regular
+# the contour, the less localized the harmonics along it, and the fewer are needed.
+
+# %%
+beta, contour_alphas = run.scale.background_alpha, run.scale.contour_alphas
+mixed = {a: run.denoiser(scales.c_alpha_recipe(run.scale, a, beta, run.seed)) for a in contour_alphas}
+mixed_test = {a: run.to(datasets.c_alpha(run.scale.analysed, size, a, beta, run.seed + 1000)) for a in contour_alphas}
+analyses = {a: [bases.analyse(mixed[a], x, 0.2, run.seed) for x in mixed_test[a]] for a in contour_alphas}
+
+# %%
+fig = look.new(look.WIDTH, 5.0)
+for column, a in zip(fig.subfigures(1, len(contour_alphas)), contour_alphas, strict=True):
+    top, bottom = column.subfigures(2, 1, height_ratios=[1, 2.6])
+    at = analyses[a][0]
+    look.image_row(top, at.images, ["clean", r"noisy, $\sigma$ = 0.2", "denoised"])
+    look.vector_grid(bottom, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]), 3)
+    column.suptitle(rf"$\alpha_1$ = {a:g}, $\alpha_2$ = {beta:g}")
+run.save(fig, "fig10_contour_regularity")
+
+
+# %%
+def spread_along_contour(at):
+    image = at.clean[0, 0].cpu()
+    return bases.participation_ratio(at.basis.vectors[:10].cpu(), bases.contour_mask(image))
+
+
+run.claim(
+    "4.4", alpha1=contour_alphas, sigma=0.2, images=run.scale.analysed,
+    participation=[np.nanmean([spread_along_contour(at) for at in analyses[a]]) for a in contour_alphas],
+    rank=[np.mean([bases.effective_rank(at.basis.shrinkage) for at in analyses[a]]) for a in contour_alphas],
+)  # fmt: skip
+
+# %% [markdown]
+# ## Figure 11: one more example, $\alpha = 3$
+
+# %%
+alpha = 3.0 if 3.0 in alphas else alphas[-1]
+at = bases.analyse(denoisers[alpha], test[alpha][1], 0.15, run.seed)
+fig = look.new(look.WIDTH, 4.0)
+left, right = fig.subfigures(1, 2, width_ratios=[1, 1.5])
+top, bottom = left.subfigures(2, 1, height_ratios=[1, 1.6])
+look.image_row(top, at.images, ["clean", r"noisy, $\sigma$ = 0.15", "denoised"])
+look.decay(bottom.subplots(), at.basis.shrinkage.cpu(), at.coefficients.cpu())
+look.vector_grid(right, at.basis.vectors[:15].cpu(), look.shrinkage_titles(at.basis.shrinkage[:15]))
+right.suptitle(rf"top vectors, $\alpha$ = {alpha:g}")
+run.save(fig, "fig11_c_alpha_example")
+run.finish()

@@ -1,0 +1,147 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version,-language_info,-widgets
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6. Where the basis is not harmonic: shuffled faces
+#
+# *Section 3.3, Figure 6.*
+#
+# One random permutation moves the pixels of all faces. Nothing is lost: the optimal denoiser is the shuffled optimal
+# denoiser of faces, and its error is the same. But neighbours are no longer neighbours, and the best basis is no longer
+# harmonic. A convolutional network does much worse.
+
+# %% tags=["parameters"]
+scale = "smoke"  # smoke, laptop or paper
+faces = None  # folder or file of photographs
+scenes = None  # folder or file of photographs
+store = None  # folder of trained denoisers
+figures = None  # folder of the figures
+device = "auto"  # auto, cuda, mps or cpu
+seed = 0
+
+# %%
+import numpy as np
+
+import gahb
+from gahb import bases, datasets, metrics, notebook, optimal, scales, statistics
+from gahb import figures as look
+
+run = notebook.start(
+    "06_shuffled_faces",
+    scale=scale, faces=faces, scenes=scenes, store=store, figures=figures, device=device, seed=seed,
+)  # fmt: skip
+
+# %%
+photographs = run.faces()
+net = run.denoiser(scales.photograph_recipe(run.scale, photographs, "S1", seed=run.seed))
+shuffled_net = run.denoiser(scales.shuffled_recipe(run.scale, photographs, run.seed))
+test = run.to(photographs.test)
+shuffled_test = datasets.shuffled(test)
+sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
+
+# %% [markdown]
+# ## The same faces, the same noise
+#
+# Both networks have seen the same training images, one of them shuffled.
+
+# %%
+table = metrics.psnr_table(net, test, sigmas, run.seed).numpy()
+shuffled_table = metrics.psnr_table(shuffled_net, shuffled_test, sigmas, run.seed).numpy()
+low, high = run.scale.slope_db
+slope = statistics.fit_slope(input_db, table, low, high)
+shuffled_slope = statistics.fit_slope(input_db, shuffled_table, low, high)
+
+# %% [markdown]
+# For the analysis at one image, the noise is shuffled with it, so that the two networks see the same picture.
+
+# %%
+sigma = 0.3
+face = bases.analyse(net, test[0], sigma, run.seed)
+noisy = datasets.shuffled(face.noisy)
+basis = gahb.adaptive_basis(shuffled_net, noisy)
+denoised = datasets.unshuffled(shuffled_net(noisy).detach())
+vectors = basis.vectors[:, None]
+unshuffled = datasets.unshuffled(vectors)[:, 0]
+coefficients = vectors.flatten(1) @ datasets.shuffled(face.clean).flatten()
+
+# %% [markdown]
+# ## Figure 6
+
+# %%
+fig = look.new(look.WIDTH, 6.6)
+top, bottom = fig.subfigures(2, 1, height_ratios=[1, 1.1])
+a, b, c = top.subfigures(1, 3, width_ratios=[0.9, 1, 1])
+titles = ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised", "shuffled", "noisy", "by Fig. 3's"]
+pictures = [
+    *face.images[:2],
+    denoised[0, 0].cpu(),
+    datasets.shuffled(face.clean)[0, 0].cpu(),
+    noisy[0, 0].cpu(),
+    face.images[2],
+]
+for half, start in zip(a.subfigures(2, 1), (0, 3), strict=True):
+    look.image_row(half, pictures[start : start + 3], titles[start : start + 3])
+ax = b.subplots()
+look.decay(ax, basis.shrinkage.cpu(), None, "shuffled faces", look.COLOURS["shuffled"])
+look.decay(ax, face.basis.shrinkage.cpu(), None, "faces", look.COLOURS["network"])
+ax.legend(fontsize=8)
+ax = c.subplots()
+for values, fit, key, label in (
+    (table, slope, "network", "faces"),
+    (shuffled_table, shuffled_slope, "shuffled", "shuffled"),
+):
+    ax.plot(input_db, values.mean(1), "o-", ms=3, color=look.COLOURS[key], label=f"{label}, slope {fit.slope:.2f}")
+    ax.fill_between(input_db, *statistics.band(values), color=look.COLOURS[key], alpha=0.2, linewidth=0)
+look.psnr_axes(ax)
+ax.legend(fontsize=8)
+titles = look.shrinkage_titles(basis.shrinkage[:8])
+look.vector_grid(bottom, [*vectors[:8, 0].cpu(), *unshuffled[:8].cpu()], titles + ["unshuffled"] * 8, 8)
+run.save(fig, "fig06_shuffled_faces")
+
+# %% [markdown]
+# ## Claims 6.1 to 6.3
+
+# %%
+loss = (table - shuffled_table).mean(1)
+run.claim("6.1", sigma=sigmas, difference_db=loss, images=len(test))
+run.claim(
+    "6.2", slope=slope.slope, slope_shuffled=shuffled_slope.slope, low_db=low, high_db=high,
+    standard_error=slope.error, standard_error_shuffled=shuffled_slope.error,
+)  # fmt: skip
+ranks = np.array([
+    [
+        bases.effective_rank(bases.analyse(net, x, sigma, run.seed).basis.shrinkage),
+        bases.effective_rank(bases.analyse(shuffled_net, s, sigma, run.seed).basis.shrinkage),
+    ]
+    for x, s in zip(test[: run.scale.analysed], shuffled_test, strict=False)
+])  # fmt: skip
+run.claim("6.3", rank=ranks[:, 0].mean(), rank_shuffled=ranks[:, 1].mean(), sigma=sigma, images=len(ranks))
+
+# %% [markdown]
+# ## Claim 6.4: the optimum is the same
+#
+# The empirical optimal denoiser of the training set knows nothing of neighbours: it compares whole images. Shuffling
+# changes nothing for it.
+
+# %%
+train = run.to(photographs.S1)
+images, level = test[: run.scale.samples], 0.2
+y = images + level * run.to(gahb.gaussian_noise(len(images), images.shape[1:], run.seed))
+memorizer = optimal.empirical(train, level)
+shuffled_memorizer = optimal.empirical(datasets.shuffled(train), level)
+mse = float((memorizer(y) - images).square().mean())
+mse_shuffled = float((shuffled_memorizer(datasets.shuffled(y)) - datasets.shuffled(images)).square().mean())
+run.claim("6.4", mse=mse, mse_shuffled=mse_shuffled, sigma=level)
+run.finish()

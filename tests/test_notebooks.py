@@ -1,0 +1,123 @@
+"""The notebooks themselves: paired, without outputs, short cells, and each runs headless."""
+
+import json
+import re
+import struct
+
+import jupytext
+import nbformat
+import pytest
+
+from gahb import claims, notebook, report, scales, store
+from gahb.reproduce import notebooks, reproduce
+
+NOTEBOOKS = notebooks()
+FIGURES = {f"fig{number:02d}" for number in range(1, 14)}
+
+
+def test_the_six_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01_memorization_transition",
+        "02_model_variance",
+        "03_jacobian_basis",
+        "04_c_alpha_optimality",
+        "05_manifolds",
+        "06_shuffled_faces",
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_pair_is_equal(path):
+    """The .ipynb and the .py hold the same cells, compared by content and not by time stamps."""
+    one, other = jupytext.read(path), jupytext.read(path.with_suffix(".py"))
+    assert [(c.cell_type, c.source) for c in one.cells] == [(c.cell_type, c.source) for c in other.cells]
+    assert [c.metadata.get("tags") for c in one.cells] == [c.metadata.get("tags") for c in other.cells]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_clean(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25
+    tagged = [cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    names = re.findall(r"^(\w+) =", tagged[0], flags=re.M)
+    assert names[:7] == ["scale", "faces", "scenes", "store", "figures", "device", "seed"]
+    assert set(names) <= set(notebook.PARAMETERS)
+    assert not re.search(r"(^|[\s\"'(])/(home|work|root|tmp|Users)/", path.read_text())
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """One headless run of all six notebooks at smoke scale, from an empty store."""
+    root = tmp_path_factory.mktemp("a run")  # a space in the path
+    folders = {name: root / name for name in ("store", "figures", "runs")}
+    lines = []
+    failed = reproduce("smoke", echo=lines.append, **folders)
+    assert failed == [], "\n".join(lines)
+    return folders
+
+
+def test_every_figure_is_made(smoke):
+    made = {path.stem for path in (smoke["figures"] / "smoke").glob("*.png")}
+    assert made == {path.stem for path in (smoke["figures"] / "smoke").glob("*.pdf")}
+    assert {name[:5] for name in made} == FIGURES
+    assert made | {"fig03d_released"} == set(report.CAPTIONS)
+
+
+def test_figures_are_of_readable_size_and_say_what_made_them(smoke):
+    provenance = json.loads((smoke["figures"] / "smoke" / "provenance.json").read_text())
+    for path in (smoke["figures"] / "smoke").glob("*.png"):
+        data = path.read_bytes()
+        width, height = struct.unpack(">II", data[16:24])
+        assert 600 < width < 2000
+        assert 300 < height < 2000
+        notebook_name = provenance["figures"][path.stem]["notebook"]
+        assert notebook_name.encode() in data
+
+
+def test_ledger_lists_every_claim_with_its_measurement(smoke):
+    rows = json.loads((smoke["figures"] / "smoke" / "claims.json").read_text())
+    assert [row["id"] for row in rows] == [claim.id for claim in claims.CLAIMS]
+    assert {row["verdict"] for row in rows} == {"not tested"}  # smoke judges nothing
+    assert all(row["measured"] for row in rows)
+
+
+def test_report_shows_figures_and_claims(smoke):
+    text = (smoke["figures"] / "smoke" / "report.md").read_text()
+    for path in (smoke["figures"] / "smoke").glob("*.png"):
+        assert f"({path.name})" in text
+    assert all(f"| {claim.id} |" in text for claim in claims.CLAIMS)
+
+
+def test_executed_notebooks_are_kept(smoke):
+    for path in NOTEBOOKS:
+        cells = nbformat.read(smoke["runs"] / "smoke" / path.name, as_version=4).cells
+        assert any(cell.get("outputs") for cell in cells)
+
+
+def test_store_holds_just_the_recipes_of_the_scale(smoke):
+    scale = scales.get("smoke")
+    recipes = scales.recipes(scale, scales.faces(scale), scales.scenes(scale))
+    assert {row["folder"] for row in store.stored(smoke["store"])} == {store.identity(recipe) for recipe in recipes}
+
+
+def test_second_run_trains_nothing_and_measures_the_same(smoke, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in smoke["store"].glob("*/weights.safetensors")}
+    folders = {"store": smoke["store"], "figures": tmp_path / "figures", "runs": tmp_path / "runs"}
+    assert reproduce("smoke", ["06"], echo=lambda line: None, **folders) == []
+    assert {p: p.stat().st_mtime_ns for p in smoke["store"].glob("*/weights.safetensors")} == before
+    once, again = claims.read(smoke["figures"] / "smoke"), claims.read(tmp_path / "figures" / "smoke")
+    assert again["6.3"]["rank"] == pytest.approx(once["6.3"]["rank"], rel=1e-3)
+
+
+def test_a_failing_notebook_is_named_and_the_others_go_on(tmp_path, smoke):
+    """A store of other weights is not needed: an unknown scale of faces fails in the first cells."""
+    lines = []
+    folders = {"store": smoke["store"], "figures": tmp_path / "figures", "runs": tmp_path / "runs"}
+    failed = reproduce("smoke", ["05", "06"], faces=tmp_path / "nowhere", echo=lines.append, **folders)
+    assert failed == ["05_manifolds", "06_shuffled_faces"]
+    assert any("there is no folder or file" in line for line in lines)
+    executed = nbformat.read(tmp_path / "runs" / "smoke" / "06_shuffled_faces.ipynb", as_version=4)
+    assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))
