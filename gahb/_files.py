@@ -5,6 +5,7 @@ import json
 import os
 import uuid
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -34,6 +35,13 @@ def write_atomically(path, write):
             "folder; what was there before is intact."
         ) from error
     finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def remove_leftovers(folder):
+    """Remove the temporary files of writers that were killed; nobody may be writing there."""
+    for temporary in Path(folder).glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
 
@@ -46,7 +54,8 @@ def write_tensors(path, tensors, about):
     """Write named tensors with ``about`` (anything JSON can hold) and a SHA-256 of both."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = json.dumps(about, sort_keys=True)
-    metadata = {"about": about, "sha256": _digest(tensors, about)}
+    # One entry: safetensors writes several in random order, and equal content should be equal bytes.
+    metadata = {"gahb": json.dumps({"about": about, "sha256": _digest(tensors, about)})}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
@@ -54,22 +63,33 @@ def read_tensors(path):
     """The (tensors, about) of a file, or None if there is none or it is damaged.
 
     A damaged file is renamed to ``*.damaged`` with a warning, and never loaded half.
+
+    Raises
+    ------
+    PermissionError
+        If the file may not be read.
     """
     path = Path(path)
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get("gahb", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         if metadata.get("sha256") == _digest(tensors, metadata.get("about", "")):
             return tensors, json.loads(metadata["about"])
         reason = "its checksum does not match"
-    except (SafetensorError, OSError) as error:
+    except PermissionError:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
         reason = str(error)
     aside = path.with_name(path.name + ".damaged")
-    warnings.warn(f"{path.name} in {path.parent.name} is damaged ({reason}); set aside as {aside.name}", stacklevel=2)
-    path.replace(aside)
+    try:
+        path.replace(aside)
+        outcome = f"set aside as {aside.name}"
+    except OSError as error:
+        outcome = f"not used; it could not be set aside: {error.strerror}"
+    warnings.warn(f"{path.name} in {path.parent.name} is damaged ({reason}); {outcome}", stacklevel=2)
     return None
 
 
@@ -78,5 +98,5 @@ def _digest(tensors, about):
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().view(torch.uint8).numpy() if value.ndim else value.numpy().tobytes())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -8,15 +8,19 @@ import hashlib
 import json
 import os
 import re
+import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 import torch
 
 from gahb import __version__, datasets
-from gahb._files import read_tensors, write_tensors, write_text
+from gahb._files import read_tensors, remove_leftovers, write_tensors, write_text
+from gahb._machine import pick_device
 from gahb.denoisers import NETWORKS
-from gahb.training import train, write_history
+from gahb.training import digest, train, write_history
 
 
 def project():
@@ -30,27 +34,6 @@ def default_store():
     if os.environ.get("GAHB_STORE"):
         return Path(os.environ["GAHB_STORE"]).expanduser()
     return (project() or Path.cwd()) / "runs" / "store"
-
-
-def pick_device(device="auto"):
-    """A torch device: ``"auto"`` takes cuda, then mps, then cpu.
-
-    Raises
-    ------
-    ValueError
-        If the device is unknown or not there.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        chosen = None
-    if chosen is None or not available.get(chosen.type, False):
-        there = ", ".join(name for name, found in available.items() if found)
-        raise ValueError(f"device {device!r} is not available here; take auto or one of {there}")
-    return chosen
 
 
 def identity(recipe):
@@ -106,24 +89,41 @@ def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
     """
     device = pick_device(device)
     folder = Path(store or default_store()).expanduser() / identity(recipe)
-    net = load(folder, device)
+    net = load(folder, device, recipe)
     if net is not None:
         return net
-    with _lock(folder):
-        net = load(folder, device)  # another process may have trained it meanwhile
+    with _locked(folder):
+        net = load(folder, device, recipe)  # another process may have trained it meanwhile
         if net is None:
+            remove_leftovers(folder)
             images = training_images(recipe)
             net = train(images, recipe, device, folder / "checkpoint.safetensors", time_limit, progress)
-            _save(net, recipe, folder, device)
+            _save(net, recipe, images, folder, device)
     return net
 
 
-def load(folder, device="cpu"):
-    """The denoiser in a folder of a store, in evaluation mode; None if it is not there or damaged."""
-    stored = read_tensors(Path(folder) / "weights.safetensors")
-    if stored is None:
+def has(recipe, store=None):
+    """Whether a store holds the weights of a recipe (they are verified when they are loaded)."""
+    return (Path(store or default_store()).expanduser() / identity(recipe) / "weights.safetensors").is_file()
+
+
+def load(folder, device="cpu", recipe=None):
+    """The denoiser in a folder of a store, in evaluation mode; None if it is not there or damaged.
+
+    Raises
+    ------
+    ValueError
+        If ``recipe`` is given with images, and the denoiser was trained on others.
+    """
+    found = read_tensors(Path(folder) / "weights.safetensors")
+    if found is None:
         return None
-    tensors, about = stored
+    tensors, about = found
+    if recipe is not None and recipe.images is not None and about.get("images", "") not in ("", digest(recipe.images)):
+        raise ValueError(
+            f"{Path(folder).name} was trained on other images than this recipe's: what tells two sets of images "
+            "apart, such as a checksum, belongs in the data of a recipe"
+        )
     net = NETWORKS[about["network"]](**about["size"])
     net.load_state_dict({key: value.float() for key, value in tensors.items()})
     return net.to(pick_device(device)).to(memory_format=torch.channels_last).eval()
@@ -131,11 +131,18 @@ def load(folder, device="cpu"):
 
 def stored(store=None):
     """What a store holds: a list of the dicts in the ``recipe.json`` files, in order of their names."""
-    files = sorted(Path(store or default_store()).expanduser().glob("*/recipe.json"))
-    return [json.loads(file.read_text()) | {"folder": file.parent.name} for file in files]
+    rows = []
+    for weights in sorted(Path(store or default_store()).expanduser().glob("*/weights.safetensors")):
+        try:
+            about = json.loads((weights.parent / "recipe.json").read_text(encoding="utf-8"))
+            rows.append(about | {"folder": weights.parent.name})
+        except (OSError, ValueError, TypeError) as error:
+            warnings.warn(f"recipe.json in {weights.parent.name} cannot be read: {error}", stacklevel=2)
+    return rows
 
 
-def _save(net, recipe, folder, device):
+def _save(net, recipe, images, folder, device):
+    """The weights come last: where they are, the other files are."""
     history = net.history
     about = {
         "recipe": recipe.settings(),
@@ -151,19 +158,24 @@ def _save(net, recipe, folder, device):
     write_history(folder / "history.csv", history)
     write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
     size = {"in_channels": net.in_channels, **recipe.size}
-    write_tensors(folder / "weights.safetensors", net.state_dict(), {"network": recipe.network, "size": size})
+    about = {"network": recipe.network, "size": size, "images": digest(images)}
+    write_tensors(folder / "weights.safetensors", net.state_dict(), about)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _lock(folder):
+@contextmanager
+def _locked(folder):
     """One process at a time; the lock of a process that died is free."""
+    lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        with lock.acquire(timeout=0):
-            pass
+        lock.acquire(timeout=0)
     except filelock.Timeout:
-        pass
+        print(f"{folder.name} is being trained by another process; waiting for it", file=sys.stderr)
+        lock.acquire()
     except OSError as error:
         raise OSError(f"the store {folder.parent} cannot be written to: {error}; give another with store=") from None
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,102 +1,29 @@
 """How one denoiser is trained (Appendix A).
 
 Minimize E norm(x - f(y))^2 over y = x + sigma z with sigma drawn at random (Eq. 4). All random
-numbers come from one generator whose state is in the checkpoint, so that an interrupted training
-ends with the same weights as an undisturbed one.
+numbers come from one generator whose state is in the checkpoint, and a checkpoint is only ever
+written between two steps, so that an interrupted training ends with the same weights as an
+undisturbed one.
 """
 
 import csv
+import hashlib
 import math
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from gahb import _checks
 from gahb._files import read_tensors, write_atomically, write_tensors
+from gahb._machine import HeldSignals, has_bfloat16_units, pick_device, progress_bar
+from gahb._machine import interruptible as interruptible  # for those who train
 from gahb.denoisers import NETWORKS
+from gahb.recipe import Recipe
 
 CHECKPOINT_SECONDS = 60.0
-SIGMA_LAWS = ("uniform", "sqrt-uniform")
-SCHEDULES = ("halving", "one-cycle")
-PRECISIONS = ("float32", "bfloat16", "auto")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the weights of a denoiser. The defaults are the paper's.
-
-    Attributes
-    ----------
-    name : str
-        What it is, for people: ``faces-S1-N100``.
-    data : dict
-        What it is trained on: ``{"class": "c_alpha", "n": ..., "size": ..., "alpha": ..., "seed": ...}``
-        for a generator of :mod:`gahb.datasets`, or the part, number and checksum of photographs.
-    images : Tensor, optional
-        The training images themselves, (N, C, H, W), uint8 or float32 in [0, 1]; needed for
-        photographs only, and no part of the identity, which is in ``data``.
-    network : str
-        ``"BFCNN"`` or ``"UNet"``.
-    size : dict
-        Arguments of the network, such as ``{"depth": 20, "channels": 64}``.
-    sigma_max : float
-        Largest noise level in training, intensities.
-    sigma_law : str
-        ``"uniform"``: sigma uniform on [0, sigma_max], the paper's text. ``"sqrt-uniform"``: its
-        square root is uniform, the authors' code; more small noise.
-    weight_power : float
-        p of the loss norm(x - f(y))^2 / sigma^p; the paper's is 0. The best denoiser of each
-        noise level does not depend on it.
-    batch_size, images_seen : int
-        Images a step, and in the whole training.
-    learning_rate : float
-        Of Adam; the peak rate of ``"one-cycle"``.
-    schedule : str
-        ``"halving"``: halved after each ``halving_images`` (the authors' 100 epochs of 10^6
-        images). ``"one-cycle"``: a linear rise over the first tenth, then a cosine fall to 0.
-    halving_images : int
-    precision : str
-        ``"float32"``; ``"bfloat16"`` for the products of the forward and backward pass, with
-        weights, optimizer and statistics in float32; ``"auto"``: bfloat16 where the device has
-        units for it.
-    seed : int
-        Of the initial weights, the batches and the noise.
-    """
-
-    name: str
-    data: dict
-    images: torch.Tensor | None = field(default=None, repr=False, compare=False)
-    network: str = "BFCNN"
-    size: dict = field(default_factory=lambda: {"depth": 20, "channels": 64})
-    sigma_max: float = 1.0
-    sigma_law: str = "uniform"
-    weight_power: float = 0.0
-    batch_size: int = 512
-    images_seen: int = 10_000_000
-    learning_rate: float = 1e-3
-    schedule: str = "halving"
-    halving_images: int = 100_000_000
-    precision: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self):
-        _checks.choice(self.network, "network", tuple(NETWORKS))
-        _checks.choice(self.sigma_law, "sigma_law", SIGMA_LAWS)
-        _checks.choice(self.schedule, "schedule", SCHEDULES)
-        _checks.choice(self.precision, "precision", PRECISIONS)
-        for name in ("batch_size", "images_seen", "halving_images"):
-            _checks.count(getattr(self, name), name)
-        for name in ("sigma_max", "learning_rate"):
-            _checks.positive(getattr(self, name), name)
-
-    def settings(self):
-        """All fields but the images, as a dict that JSON can hold."""
-        fields = {key: value for key, value in self.__dict__.items() if key != "images"}
-        return {key: dict(value) if isinstance(value, dict) else value for key, value in fields.items()}
 
 
 class TrainingStopped(RuntimeError):
@@ -104,7 +31,7 @@ class TrainingStopped(RuntimeError):
 
 
 class TrainingFailed(RuntimeError):
-    """The loss of a training became NaN or infinite; the last good checkpoint is kept."""
+    """A training became NaN or infinite; the last good checkpoint is kept."""
 
 
 def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, progress=True, **settings):
@@ -118,9 +45,11 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
         How. Left out: the paper's recipe with ``settings`` replacing its fields, for example
         ``train(images, images_seen=100_000, size={"depth": 7, "channels": 32})``.
     device : str or torch.device
+        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
     checkpoint : str or Path, optional
         File that is written every minute and when the training is interrupted, and from which
-        the same call goes on.
+        the same call on the same images goes on. One of another recipe or of other images is
+        not used, and is overwritten.
     time_limit : float, optional
         Seconds after which it stops with a checkpoint.
     progress : bool
@@ -130,32 +59,33 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
     -------
     nn.Module
         The denoiser, in evaluation mode; ``net.history`` is the list of rows
-        ``{"images", "loss", "learning_rate", "seconds"}``.
+        ``{"images", "loss", "learning_rate", "seconds"}``, the loss being the mean a pixel of
+        the steps since the row before.
 
     Raises
     ------
     TrainingStopped
         At the time limit.
     TrainingFailed
-        If the loss is not finite.
+        If the loss, a weight or a statistic is not finite.
+    KeyboardInterrupt
+        As ever; the checkpoint is written before it goes on.
     ValueError, TypeError
-        If the images or a setting are not as described.
+        If the images, the device or a setting are not as described.
     """
     recipe = recipe or Recipe(name="denoiser", data={"class": "given"}, **settings)
-    images = _training_images(images).to(device)
-    run = _Run(recipe, images, torch.device(device), time_limit, Path(checkpoint) if checkpoint else None)
-    run.resume()
-    label = f"{recipe.name}"
-    bar = tqdm(
-        total=recipe.images_seen, initial=run.seen, desc=label, unit="img", unit_scale=True,
-        disable=not progress, mininterval=0.5, leave=False,
-    )  # fmt: skip
-    try:
-        with bar, _training_flags():
-            run.loop(bar)
-    except KeyboardInterrupt:
-        run.save()
-        raise
+    device, images = pick_device(device), _training_images(images)
+    begun = time.monotonic()
+    with _own_settings(), HeldSignals() as signals:
+        run = _Run(recipe, images, device, Path(checkpoint) if checkpoint else None)
+        run.resume()
+        try:
+            with progress_bar(run.total, run.seen, recipe.name, progress) as bar:
+                run.to_the_end(signals, bar, math.inf if time_limit is None else begun + time_limit)
+        except KeyboardInterrupt:
+            with suppress(TrainingFailed):  # then the last good checkpoint is there
+                run.save()
+            raise
     net = run.net.eval()
     net.history = run.history
     return net
@@ -176,126 +106,152 @@ def draw_sigmas(recipe, uniform):
     return recipe.sigma_max * (uniform if recipe.sigma_law == "uniform" else uniform.square())
 
 
-def has_bfloat16_units(device):
-    """Whether bfloat16 products are faster than float32 ones on a device."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False
+def digest(images):
+    """SHA-256 of training images; the same for 8-bit images and the float ones that equal them."""
+    sha = hashlib.sha256(str(tuple(images.shape)).encode())
+    for block in images.split(1024):
+        sha.update(_as_float(block).float().cpu().contiguous().numpy())
+    return sha.hexdigest()
 
 
-@dataclass
 class _Run:
     """One training under way: the network, its optimizer, its generator and its history."""
 
-    recipe: Recipe
-    images: torch.Tensor
-    device: torch.device
-    time_limit: float | None
-    checkpoint: Path | None
-    seen: int = 0
-    seconds: float = 0.0
-    history: list = field(default_factory=list)
-
-    def __post_init__(self):
-        recipe = self.recipe
-        size = {"in_channels": self.images.shape[1], **recipe.size}
-        self.net = NETWORKS[recipe.network](**size, seed=recipe.seed).to(self.device)
-        self.net.to(memory_format=torch.channels_last)
+    def __init__(self, recipe, images, device, checkpoint):
+        self.recipe, self.device, self.checkpoint = recipe, device, checkpoint
+        size = {"in_channels": images.shape[1], **recipe.size}
+        self.net = NETWORKS[recipe.network](**size, seed=recipe.seed).to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=recipe.learning_rate)
-        self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
-        fast = recipe.precision == "auto" and has_bfloat16_units(self.device)
+        self.generator = torch.Generator(device).manual_seed(recipe.seed)
+        fast = recipe.precision == "auto" and has_bfloat16_units(device)
         self.bfloat16 = recipe.precision == "bfloat16" or fast
+        self.images = images.to(device).contiguous()  # one memory format, one order of the sums
+        self.total = -(-recipe.images_seen // recipe.batch_size) * recipe.batch_size
+        self.seen, self.seconds, self.losses, self.history = 0, 0.0, [], []
+        self.identity = None
+        if checkpoint is not None:
+            arithmetic = f"{device.type} {'bfloat16' if self.bfloat16 else 'float32'}"
+            self.identity = {"recipe": recipe.settings(), "images": digest(images), "arithmetic": arithmetic}
 
-    def loop(self, bar):
+    def to_the_end(self, signals, bar, deadline):
         recipe = self.recipe
-        started = saved = time.monotonic()
-        before, losses = self.seconds, []
-        report_every = max(1, recipe.images_seen // 100)
+        last = saved = time.monotonic()
         self.net.train()
-        while self.seen < recipe.images_seen:
-            losses.append(self.step())
+        while self.seen < self.total:
+            self.step(signals)
             now = time.monotonic()
-            self.seconds = before + now - started
+            self.seconds += now - last
+            last = now
             bar.update(recipe.batch_size)
-            if self.seen // report_every > (self.seen - recipe.batch_size) // report_every:
-                self.report(losses, bar)
-                losses.clear()
+            if self.seen * 100 // self.total > (self.seen - recipe.batch_size) * 100 // self.total:
+                self.report(bar)
             if now - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = time.monotonic()
-            if self.time_limit is not None and now - started > self.time_limit and self.seen < recipe.images_seen:
+            if now > deadline and self.seen < self.total:
                 self.save()
                 raise TrainingStopped(
-                    f"{recipe.name} stopped at its time limit after {self.seen:,} of {recipe.images_seen:,} images; "
+                    f"{recipe.name} stopped at its time limit after {self.seen:,} of {self.total:,} images; "
                     "the same command goes on from there"
                 )
+        with signals.let_in():
+            self.require_finite()
 
-    def step(self):
-        recipe, images, generator = self.recipe, self.images, self.generator
-        picks = torch.randint(len(images), (recipe.batch_size,), generator=generator, device=self.device)
-        uniform = torch.rand(recipe.batch_size, generator=generator, device=self.device)
-        x = images[picks]
-        x = x.float() / 255 if x.dtype == torch.uint8 else x
-        z = torch.randn(x.shape, generator=generator, device=self.device)
+    def step(self, signals):
+        """One step of Adam. An interruption comes before it or after it: none of it is left half done."""
+        before = self.generator.get_state(), [buffer.clone() for buffer in self.net.buffers()]
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self.recipe, self.seen)
+        try:
+            with signals.let_in():
+                loss = self.gradient()
+        except KeyboardInterrupt:
+            self.generator.set_state(before[0])
+            for buffer, value in zip(self.net.buffers(), before[1], strict=True):
+                buffer.copy_(value)
+            raise
+        self.optimizer.step()
+        self.seen += self.recipe.batch_size
+        self.losses.append(loss)
+
+    def gradient(self):
+        """Draw a batch, leave the gradient of its loss in the parameters, return the loss a pixel."""
+        recipe, images = self.recipe, self.images
+        draw = {"generator": self.generator, "device": self.device}
+        picks = torch.randint(len(images), (recipe.batch_size,), **draw)
+        uniform = torch.rand(recipe.batch_size, **draw)
+        x = _as_float(images[picks])
+        z = torch.randn(x.shape, **draw)
+        # The floor keeps 1 / sigma^p finite.
         sigma = draw_sigmas(recipe, uniform)[:, None, None, None].clamp_min(1e-3)
         y = (x + sigma * z).contiguous(memory_format=torch.channels_last)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, self.seen)
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
-        with autocast:
+        with torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
             denoised = self.net(y)
         errors = (x - denoised.float()).square().sum((1, 2, 3))
         loss = (errors * sigma.flatten() ** -recipe.weight_power).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
-        self.seen += recipe.batch_size
         return loss.detach() / x[0].numel()
 
-    def report(self, losses, bar):
-        loss = float(torch.stack(losses).mean())
+    def report(self, bar):
+        loss = float(torch.stack(self.losses).mean())
         if not math.isfinite(loss):
-            raise TrainingFailed(
-                f"the loss of {self.recipe.name} became {loss} after {self.seen:,} images; its last good checkpoint "
-                f"is kept. Lower learning_rate ({self.recipe.learning_rate}) or raise batch_size."
-            )
-        rate = learning_rate(self.recipe, self.seen)
+            self.fail(f"its loss became {loss}")
+        rate = self.optimizer.param_groups[0]["lr"]
         self.history.append({"images": self.seen, "loss": loss, "learning_rate": rate, "seconds": self.seconds})
+        self.losses = []
         bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
 
-    def save(self):
-        """Write the checkpoint, unless a weight is not finite."""
-        if self.checkpoint is None or not all(bool(torch.isfinite(p).all()) for p in self.net.parameters()):
-            return
+    def require_finite(self):
+        """The tensors that a checkpoint holds, if all of them are finite."""
         tensors = {f"net.{key}": value for key, value in self.net.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-        tensors["generator"] = self.generator.get_state()
-        state = {"seen": self.seen, "seconds": self.seconds, "history": self.history}
-        write_tensors(self.checkpoint, tensors, {"recipe": self.recipe.settings(), "state": state})
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= {"losses": torch.stack(self.losses)} if self.losses else {}
+        for key, value in tensors.items():
+            if not bool(torch.isfinite(value).all()):
+                self.fail(f"{key} is not finite")
+        return tensors
 
-    def resume(self):
-        """Go on from the checkpoint, if there is a sound one of this recipe."""
+    def fail(self, what):
+        raise TrainingFailed(
+            f"the training of {self.recipe.name} failed after {self.seen:,} images: {what}. Its last good checkpoint "
+            f"is kept. Lower learning_rate ({self.recipe.learning_rate:g}) or raise batch_size."
+        )
+
+    def save(self):
+        """Write the checkpoint; one that is not finite never takes the place of a good one."""
         if self.checkpoint is None:
             return
-        stored = read_tensors(self.checkpoint)
-        if stored is None or stored[1]["recipe"] != self.recipe.settings():
+        tensors = self.require_finite() | {"generator": self.generator.get_state()}
+        state = {"seen": self.seen, "seconds": self.seconds, "history": self.history}
+        write_tensors(self.checkpoint, tensors, self.identity | {"state": state})
+
+    def resume(self):
+        """Go on from the checkpoint, if there is a sound one of this recipe, these images and this arithmetic."""
+        stored = None if self.checkpoint is None else read_tensors(self.checkpoint)
+        if stored is None:
             return
         tensors, about = stored
+        differs = [key for key, value in self.identity.items() if about.get(key) != value]
+        if differs:
+            warnings.warn(
+                f"{self.checkpoint.name} is of another {' and other '.join(differs)}; {self.recipe.name} starts anew",
+                stacklevel=3,
+            )
+            return
         self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-        states = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                states.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        for index, parameter in enumerate(self.net.parameters()):
+            prefix = f"optimizer.{index}."
+            state = {
+                key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)
+            }
+            for key in state.keys() - {"step"}:  # in the layout of an undisturbed run: the same arithmetic
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(state[key])
+            if state:  # there is none before the first step
+                self.optimizer.state[parameter] = state
         self.generator.set_state(tensors["generator"])
-        self.seen, self.seconds = about["state"]["seen"], about["state"]["seconds"]
-        self.history = about["state"]["history"]
+        self.losses = list(tensors["losses"].to(self.device)) if "losses" in tensors else []
+        self.seen, self.seconds, self.history = (about["state"][key] for key in ("seen", "seconds", "history"))
 
 
 def write_history(path, history):
@@ -311,15 +267,28 @@ def write_history(path, history):
 
 
 def _training_images(images):
-    if isinstance(images, torch.Tensor) and images.dtype == torch.uint8:
-        if images.ndim != 4 or images.numel() == 0:
-            raise ValueError(f"images must be a non-empty tensor (N, C, H, W), got {tuple(images.shape)}")
-        return images
-    return _checks.images(images, "images").float()
+    images = _checks.images(images, "images", uint8=True)
+    return images if images.dtype == torch.uint8 else images.float()
 
 
-def _training_flags():
-    """Deterministic convolutions; TF32 does no harm to training."""
-    return torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=True
-    )
+def _as_float(images):
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+@contextmanager
+def _own_settings():
+    """The settings of torch that decide the weights, whatever the caller's are; his come back on exit.
+
+    Convolutions are deterministic; TF32 does no harm to training.
+    """
+    former, cudnn_there = torch.get_default_dtype(), torch.backends.cudnn.enabled
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.backends.cudnn.flags(cudnn_there, benchmark=False, deterministic=True, allow_tf32=True),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(former)

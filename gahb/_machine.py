@@ -1,0 +1,119 @@
+"""The machine under a training: its devices, its signals, its terminal."""
+
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+
+import torch
+from tqdm.asyncio import tqdm_asyncio
+from tqdm.auto import tqdm
+
+LOG_SECONDS = 30.0  # between two lines of progress in a log
+
+
+def pick_device(device="auto"):
+    """A torch device: ``"auto"`` takes cuda, then mps, then cpu.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        chosen = None
+    if chosen is None or not available.get(chosen.type, False):
+        there = ", ".join(name for name, found in available.items() if found)
+        raise ValueError(f"device {device!r} is not available here; take auto or one of {there}")
+    return chosen
+
+
+def has_bfloat16_units(device):
+    """Whether bfloat16 products are faster than float32 ones on a device."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def progress_bar(total, done, label, show=True):
+    """A bar of images; where it would become the lines of a log, one line in half a minute at most."""
+    in_log = tqdm is tqdm_asyncio and not sys.stderr.isatty()  # otherwise tqdm is the notebook's widget
+    pause = LOG_SECONDS if in_log else 0.5
+    return tqdm(
+        total=total, initial=done, desc=label, unit="img", unit_scale=True, disable=not show, leave=False,
+        mininterval=pause, maxinterval=max(pause, 10.0), delay=pause if in_log else 0,
+    )  # fmt: skip
+
+
+@contextmanager
+def interruptible():
+    """Let SIGTERM (a cluster's time-out, ``kill``) raise KeyboardInterrupt, as Ctrl-C does.
+
+    The former handler is restored on exit. Does nothing outside the main thread.
+    """
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+class HeldSignals:
+    """Hold SIGINT and SIGTERM back, except where they are let in: the state of a training stays whole.
+
+    Each signal goes to the handler that it had, later. Ignored signals and those that end the
+    process at once are left alone, and so is everything outside the main thread.
+    """
+
+    def __init__(self):
+        self._open, self._waiting, self._former = False, [], {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(number)):
+                    self._former[number] = signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        if error == (None, None, None):
+            self._deliver()
+
+    @contextmanager
+    def let_in(self):
+        """Inside, a signal goes to its handler at once; one that has waited does so on entry."""
+        self._open = True
+        try:
+            self._deliver()
+            yield
+        finally:
+            self._open = False
+
+    def _arrived(self, number, frame):
+        self._waiting.append((number, frame))
+        if self._open:
+            self._deliver()
+
+    def _deliver(self):
+        while self._waiting:
+            number, frame = self._waiting.pop(0)
+            was, self._open = self._open, False  # a second signal must not break into the clearing up
+            self._former[number](number, frame)
+            self._open = was

@@ -1,0 +1,557 @@
+"""The store: what decides a denoiser's place, and that it survives kills, damage, rivals and full disks."""
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import gahb
+from gahb import store, training
+from gahb.store import identity, load, pick_device, stored, trained
+from gahb.training import Recipe, TrainingStopped, train
+
+
+def recipe(name="tiny", **changes):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    settings = {"images": images, "size": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 160}
+    return Recipe(name, {"class": "random"}, **(settings | changes))
+
+
+def get(folder, asked=None, **options):
+    return trained(asked or recipe(), folder, "cpu", progress=False, **options)
+
+
+def folder_of(root):
+    return root / identity(recipe())
+
+
+def contents(root):
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+def assert_undisturbed(net):
+    expected = train(recipe().images, recipe(), progress=False).state_dict()
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, expected[key]), key
+    assert not net.training
+
+
+@pytest.fixture
+def one_thread():
+    """As in the other processes: another number of threads may round otherwise."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(former)
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+CHANGES = {
+    "name": "other",
+    "data": {"class": "random", "n": 3},
+    "network": "UNet",
+    "size": {"depth": 4, "channels": 4},
+    "sigma_max": 0.5,
+    "sigma_law": "sqrt-uniform",
+    "weight_power": 1.0,
+    "batch_size": 4,
+    "images_seen": 161,
+    "learning_rate": 2e-3,
+    "schedule": "one-cycle",
+    "halving_images": 7,
+    "precision": "bfloat16",
+    "seed": 1,
+}
+
+
+def test_every_field_is_part_of_the_identity():
+    assert set(CHANGES) | {"images"} == set(Recipe.__dataclass_fields__)
+    names = {identity(recipe())} | {identity(replace(recipe(), **{key: value})) for key, value in CHANGES.items()}
+    assert len(names) == 1 + len(CHANGES)
+
+
+def test_nothing_else_is():
+    same = [
+        recipe(images=None),
+        recipe(images=torch.rand(3, 1, 8, 8)),
+        recipe(size={"channels": 4, "depth": 3}),
+        recipe(sigma_max=1, weight_power=0, batch_size=np.int64(8), seed=np.int32(0)),
+        replace(recipe()),
+    ]
+    assert {identity(one) for one in same} == {identity(recipe())}
+    assert identity(Recipe("a", {"shape": (1, 2)})) == identity(Recipe("a", {"shape": [1, 2]}))
+
+
+def test_identity_is_pinned():
+    """Written out by hand: if it changes, every store that anyone has trained is lost."""
+    settings = (
+        '{"batch_size": 8, "data": {"class": "random"}, "halving_images": 100000000, "images_seen": 160, '
+        '"learning_rate": 0.001, "name": "tiny", "network": "BFCNN", "precision": "float32", "schedule": "halving", '
+        '"seed": 0, "sigma_law": "uniform", "sigma_max": 1.0, "size": {"channels": 4, "depth": 3}, "weight_power": 0.0}'
+    )
+    assert identity(recipe()) == "tiny-" + hashlib.sha256(settings.encode()).hexdigest()[:10] == "tiny-c7a7b89b13"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", ".hidden", "", "a b", "x\n", "ä", "-rf"])
+def test_names_that_would_leave_the_folder(name, tmp_path):
+    with pytest.raises(ValueError, match="the name of a recipe must be letters"):
+        get(tmp_path / "store", recipe(name))
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+
+def test_files_and_second_call(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "mein Speicher é 雪"
+    assert_undisturbed(get(root))
+    (folder,) = root.iterdir()
+    assert folder.name == identity(recipe())
+    held = {"history.csv", "recipe.json", "weights.safetensors"}
+    assert {file.name for file in folder.iterdir()} - {".lock"} == held
+    about = json.loads((folder / "recipe.json").read_text())
+    assert about["recipe"] == {
+        "name": "tiny", "data": {"class": "random"}, "network": "BFCNN", "size": {"depth": 3, "channels": 4},
+        "sigma_max": 1.0, "sigma_law": "uniform", "weight_power": 0.0, "batch_size": 8, "images_seen": 160,
+        "learning_rate": 1e-3, "schedule": "halving", "halving_images": 100_000_000, "precision": "float32", "seed": 0,
+    }  # fmt: skip
+    made = about["made"]
+    assert (made["gahb"], made["torch"], made["device"]) == (gahb.__version__, torch.__version__, "cpu")
+    assert (made["images_seen"], made["threads"]) == (160, torch.get_num_threads())
+    assert 0 <= made["seconds"] < 60
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    history = train(recipe().images, recipe(), progress=False).history
+    assert [int(row["images"]) for row in rows] == list(range(8, 161, 8))
+    assert [float(row["loss"]) for row in rows] == [row["loss"] for row in history]
+    assert rows[0].keys() == {"images", "loss", "learning_rate", "seconds"}
+    weights = safetensors.torch.load_file(folder / "weights.safetensors")
+    assert {key: tuple(value.shape) for key, value in weights.items()} == {
+        "noise.0.weight": (4, 1, 3, 3), "noise.2.weight": (4, 4, 3, 3), "noise.3.gain": (4,),
+        "noise.3.running_sd": (4,), "noise.5.weight": (1, 4, 3, 3),
+    }  # fmt: skip
+    before = contents(root)
+    monkeypatch.setattr(store, "train", None)  # a second call cannot train
+    assert_undisturbed(get(root))
+    assert_undisturbed(get(str(root), recipe(images=None)))
+    assert contents(root) == before
+    assert stored(root) == [about | {"folder": folder.name}]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_stored_lists_in_order_and_only_what_is_there(tmp_path):
+    assert stored(tmp_path / "none") == []
+    for name in ("b", "a"):
+        get(tmp_path, recipe(name, images_seen=8))
+    with pytest.raises(TrainingStopped):
+        get(tmp_path, recipe("c", images_seen=10**7), time_limit=0.01)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert [row["recipe"]["name"] for row in stored(tmp_path)] == ["a", "b"]
+    (tmp_path / stored(tmp_path)[0]["folder"] / "recipe.json").write_text("")
+    with pytest.warns(UserWarning, match="recipe.json in a-.* cannot be read"):
+        assert [row["recipe"]["name"] for row in stored(tmp_path)] == ["b"]
+
+
+def test_images_of_a_generator(tmp_path):
+    data = {"class": "disks", "n": 5, "size": 12, "seed": 3}
+    net = get(tmp_path, replace(recipe(), data=data, images=None))
+    expected = train(gahb.datasets.disks(5, 12, seed=3), replace(recipe(), data=data), progress=False)
+    assert torch.equal(net.noise[0].weight, expected.noise[0].weight)
+    with pytest.raises(ValueError, match=r"tiny has no images, and its data \{'class': 'random'\} name no generator"):
+        get(tmp_path / "other", recipe(images=None))
+
+
+def test_other_images_under_the_same_recipe_are_refused(tmp_path):
+    """Photographs have their checksum in the data; without it two sets could not be told apart."""
+    get(tmp_path)
+    assert_undisturbed(get(tmp_path, recipe(images=recipe().images.float() / 255)))
+    with pytest.raises(ValueError, match=r"was trained on other images than this recipe's: .* checksum"):
+        get(tmp_path, recipe(images=recipe().images.flip(0)))
+
+
+def test_colour_and_unet_come_back_the_same(tmp_path):
+    colour = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    asked = recipe(images=colour, network="UNet", size={"channels": 4, "blocks": 1})
+    first = get(tmp_path, asked)
+    second = load(tmp_path / identity(asked))
+    with torch.no_grad():
+        assert torch.equal(first(colour), second(colour))
+
+
+def test_default_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAHB_STORE", str(tmp_path / "mine"))
+    assert_undisturbed(get(None))
+    assert (tmp_path / "mine" / identity(recipe()) / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta", "", "CPU ", 3.5])
+def test_unknown_device(device, tmp_path):
+    with pytest.raises(ValueError, match=r"device .* is not available here; take auto or one of .*cpu"):
+        trained(recipe(), tmp_path, device)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_known_devices(monkeypatch):
+    assert pick_device("cpu") == pick_device(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for there, kind in ((True, "mps"), (False, "cpu")):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=there: there)
+        assert pick_device("auto").type == pick_device().type == kind
+
+
+# --- damage -----------------------------------------------------------------------------------------
+
+
+def altered(good):
+    return good[:-5] + bytes([good[-5] ^ 1]) + good[-4:]
+
+
+DAMAGE = {
+    "truncated": lambda good: good[:-10],
+    "altered": altered,
+    "empty": lambda good: b"",
+    "pickle": lambda good: pickle.dumps({"a": 1}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_weights_are_made_again(damage, tmp_path):
+    get(tmp_path)
+    weights = folder_of(tmp_path) / "weights.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(DAMAGE[damage](good))
+    with pytest.warns(UserWarning, match=r"weights.safetensors in tiny-\w+ is damaged .* set aside as"):
+        assert_undisturbed(get(tmp_path))
+    assert weights.read_bytes() == good
+    assert weights.with_name("weights.safetensors.damaged").read_bytes() == DAMAGE[damage](good)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_checkpoint_is_not_used(damage, tmp_path):
+    with pytest.raises(TrainingStopped):
+        get(tmp_path, time_limit=0.01)
+    checkpoint = folder_of(tmp_path) / "checkpoint.safetensors"
+    checkpoint.write_bytes(DAMAGE[damage](checkpoint.read_bytes()))
+    with pytest.warns(UserWarning, match=r"checkpoint.safetensors in tiny-\w+ is damaged"):
+        assert_undisturbed(get(tmp_path))
+    assert checkpoint.with_name("checkpoint.safetensors.damaged").is_file()
+    assert not checkpoint.exists()
+
+
+# --- places that cannot be written to -----------------------------------------------------------------
+
+
+def test_a_file_where_the_store_should_be(tmp_path):
+    (tmp_path / "store").write_text("mine")
+    with pytest.raises(OSError, match=r"the store .*store cannot be written to: .*give another with store="):
+        get(tmp_path / "store")
+    assert (tmp_path / "store").read_text() == "mine"
+
+
+def test_a_read_only_store_gives_what_it_has(tmp_path, monkeypatch):
+    get(tmp_path)
+    before = contents(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(store.Path, "mkdir", refuse)
+    monkeypatch.setattr(os, "open", refuse)
+    assert_undisturbed(get(tmp_path))
+    with pytest.raises(OSError, match=r"cannot be written to: .*Read-only file system; give another with store="):
+        get(tmp_path, recipe("other"))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("writes", [0, 2])
+def test_disk_full_keeps_the_last_checkpoint(writes, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    with pytest.raises(TrainingStopped):
+        get(tmp_path, time_limit=0)
+    before = (folder_of(tmp_path) / "checkpoint.safetensors").read_bytes()
+    inner, calls = safetensors.torch.save_file, [0]
+
+    def full(*args):
+        calls[0] += 1
+        if calls[0] > writes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        inner(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gahb._files.save_file", full)
+        with pytest.raises(OSError, match=r"checkpoint.* could not be written in .*No space left.*Free some space"):
+            get(tmp_path)
+    assert ((folder_of(tmp_path) / "checkpoint.safetensors").read_bytes() == before) == (writes == 0)
+    assert {file.name for file in folder_of(tmp_path).iterdir()} <= {"checkpoint.safetensors", ".lock"}
+    assert_undisturbed(get(tmp_path))  # from that checkpoint, once there is room
+
+
+def test_disk_full_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    inner = store.write_tensors
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "write_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        get(tmp_path)
+    assert stored(tmp_path) == []
+    monkeypatch.setattr(store, "write_tensors", inner)
+    assert_undisturbed(get(tmp_path))
+
+
+def test_leftovers_are_removed(tmp_path):
+    folder_of(tmp_path).mkdir()
+    (folder_of(tmp_path) / ".weights.safetensors.12345678.tmp").write_bytes(b"half")
+    get(tmp_path)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+# --- other processes ----------------------------------------------------------------------------------
+
+# Each script is one process that imports torch once and forks: a fork costs milliseconds.
+COMMON = """
+import json, os, random, signal, sys, time, warnings
+import torch
+import torch._dynamo  # as the first optimizer would, in each child
+torch.set_num_threads(1)
+warnings.simplefilter("error")
+from gahb import _files, store, training
+from gahb.training import Recipe
+
+root = sys.argv[1]
+images = torch.randint(0, 256, (12, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+def recipe(seen):
+    return Recipe("tiny", {"class": "random"}, images, size={"depth": 3, "channels": 4}, batch_size=8, images_seen=seen)
+
+def get(folder, seen):
+    return store.trained(recipe(seen), folder, "cpu", progress=False)
+
+def forked(work):
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return pid
+
+def outcome(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def run(script, *arguments):
+    source = COMMON + textwrap.dedent(script)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_kill_at_any_moment(tmp_path):
+    """24 kills or more, half of them at random times, half in the middle of writing a file."""
+    result, errors = run(
+        """
+        import shutil
+        SEEN = 800
+        outcome(forked(lambda: get(root + "/whole", SEEN)))
+        training.CHECKPOINT_SECONDS = 0.01
+        path = store.identity(recipe(SEEN)) + "/weights.safetensors"
+        draw, kills, runs = random.Random(0), 0, 0
+
+        def suicidal(number, after):  # dies at its number-th rename, before or after it
+            inner, calls = _files.Path.replace, [0]
+            def replace(self, target):
+                calls[0] += 1
+                if calls[0] == number and not after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                inner(self, target)
+                if calls[0] == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            _files.Path.replace = replace
+            get(root + "/killed", SEEN)
+
+        def bytes_of(name):
+            with open(f"{root}/{name}/{path}", "rb") as file:
+                return file.read()
+
+        equal = True
+        while kills < 24:
+            if kills % 2:
+                number, after = draw.randrange(1, 8), draw.random() < 0.5
+                pid = forked(lambda: suicidal(number, after))
+            else:
+                pid = forked(lambda: get(root + "/killed", SEEN))
+                time.sleep(draw.uniform(0, 0.25))
+                os.kill(pid, signal.SIGKILL)
+            status = outcome(pid)
+            assert status in (0, -signal.SIGKILL), status
+            if status:
+                kills += 1
+            else:
+                runs += 1
+                equal &= bytes_of("whole") == bytes_of("killed")
+                shutil.rmtree(root + "/killed")
+        status = outcome(forked(lambda: get(root + "/killed", SEEN)))
+        equal &= bytes_of("whole") == bytes_of("killed")
+        print(json.dumps({"kills": kills, "status": status, "equal": equal, "runs": runs}))
+        """,
+        tmp_path,
+    )
+    assert result["kills"] >= 20 and result["status"] == 0 and result["equal"], (result, errors)
+    (folder,) = (tmp_path / "killed").iterdir()
+    left = {file.name for file in folder.iterdir()} - {".lock", "checkpoint.safetensors"}
+    assert left == {"history.csv", "recipe.json", "weights.safetensors"}
+    assert errors == ""  # nothing was damaged
+
+
+LOCKS = """
+inner = training.train
+def counted(*args):
+    with open(root + "/trainings", "a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    return inner(*args)
+store.train = counted
+pids = [forked(lambda: get(root + "/rivals", 160)) for _ in range(2)]
+rivals = [outcome(pid) for pid in pids]
+
+def hold():
+    folder = store.Path(root) / "dead" / store.identity(recipe(160))
+    with store._locked(folder):
+        with open(root + "/held", "w"):
+            time.sleep(60)
+holder = forked(hold)
+while not os.path.exists(root + "/held"):
+    time.sleep(0.01)
+waiting = forked(lambda: get(root + "/dead", 160))
+time.sleep(0.7)
+waited = os.waitpid(waiting, os.WNOHANG) == (0, 0)
+os.kill(holder, signal.SIGKILL)
+outcome(holder)
+begun = time.monotonic()
+after = outcome(waiting), time.monotonic() - begun
+store.train = inner
+"""
+
+SIGNALS = """
+name = root + "/" + store.identity(recipe(10**8))
+inner, calls = training.draw_sigmas, [0]
+def counted(*args):
+    calls[0] += 1
+    if calls[0] == 20:
+        open(root + "/trains", "w").close()
+    return inner(*args)
+training.draw_sigmas = counted
+
+def work():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with training.interruptible():
+            get(root, 10**8)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+
+times = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    pid = forked(work)
+    while not os.path.exists(root + "/trains"):
+        time.sleep(0.01)
+    os.remove(root + "/trains")
+    begun = time.monotonic()
+    os.kill(pid, number)
+    status = outcome(pid)
+    seconds = time.monotonic() - begun
+    times.append((status, seconds, _files.read_tensors(name + "/checkpoint.safetensors")[1]["state"]["seen"]))
+result = {"rivals": rivals, "waited": waited, "after": after, "times": times}
+print(json.dumps(result | {"name": store.identity(recipe(160))}))
+"""
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The folder of what other processes did, what they measured, and what they said."""
+    root = tmp_path_factory.mktemp("others")
+    return root, *run(LOCKS + SIGNALS, root)
+
+
+def test_one_of_two_rivals_trains_and_a_dead_holder_does_not_block(others, one_thread):
+    root, result, errors = others
+    assert result["rivals"] == [0, 0]
+    assert (root / "trainings").read_text() == "xx"  # one for the rivals, one after the dead holder
+    assert result["waited"] and result["after"][0] == 0 and result["after"][1] < 5
+    assert errors.count("is being trained by another process; waiting for it") == 2
+    for name in ("rivals", "dead"):
+        assert_undisturbed(load(root / name / identity(recipe())))
+
+
+def test_identity_is_the_same_in_another_process(others):
+    assert others[1]["name"] == identity(recipe())
+
+
+def test_signals_from_outside(others):
+    """SIGINT and SIGTERM: within a second or so, with a checkpoint from which it goes on."""
+    root, result, errors = others
+    (first, first_time, first_seen), (second, second_time, second_seen) = result["times"]
+    assert first == second == 0 and max(first_time, second_time) < 2
+    assert 19 * 8 <= first_seen <= second_seen - 19 * 8
+    assert errors.count("stopped") == 2 and "Traceback" not in errors
+    assert not list(root.rglob("*.tmp"))
+
+
+def test_training_needs_six_packages_only(tmp_path):
+    """It runs inside any cluster's torch image: the other packages cannot be imported here."""
+    blocker = """
+    import sys
+    from importlib.machinery import PathFinder
+    class Absent(PathFinder):
+        @staticmethod
+        def find_spec(name, *rest):
+            return None if name.partition(".")[0] in BLOCKED else PathFinder.find_spec(name, *rest)
+    BLOCKED = {"scipy", "matplotlib", "papermill", "seaborn", "skimage", "sklearn", "pywt", "click", "ipywidgets",
+               "jupytext", "jupyterlab", "nbformat", "nbclient", "pandas", "IPython"}
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Absent
+    try:
+        import scipy
+    except ModuleNotFoundError:
+        pass
+    else:
+        raise AssertionError("scipy should be absent here")
+    import gahb
+    data = {"class": "c_alpha", "n": 6, "size": 8, "alpha": 2.0}
+    for data in (data, {"class": "disks", "n": 6, "size": 12}, {"class": "sinusoids", "n": 6, "size": 8}):
+        recipe = gahb.Recipe("tiny", data, size={"depth": 3, "channels": 4}, batch_size=8, images_seen=16)
+        assert gahb.trained(recipe, sys.argv[1], "cpu").noise[0].weight.shape == (4, 1, 3, 3)
+    faces = gahb.datasets.faces(sys.argv[2], 8, 3, 2)
+    recipe = gahb.Recipe("faces", {"n": 3}, faces.part("S1"), size={"depth": 3, "channels": 4}, images_seen=16)
+    gahb.trained(recipe, sys.argv[1], "cpu")
+    assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
+    """
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "faces.npz", images=pixels)
+    arguments = tmp_path / "store", tmp_path / "faces.npz"
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(blocker), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert len(stored(tmp_path / "store")) == 4
+    assert done.stderr == ""  # no bar in a log for a short training

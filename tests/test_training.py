@@ -1,0 +1,601 @@
+"""Training against a plain torch reference written here, formulas, and itself bit for bit."""
+
+import inspect
+import math
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch.nn import functional as F
+
+import gahb
+from gahb import training
+from gahb._files import write_tensors
+from gahb.training import HeldSignals, Recipe, TrainingFailed, TrainingStopped, interruptible, train
+
+TINY = {"size": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 240, "progress": False}
+
+
+def pixels(n=12, channels=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, channels, 8, 8), generator=generator, dtype=torch.uint8)
+
+
+def assert_same_weights(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+@cache
+def undisturbed(**settings):
+    return train(pixels(), **(TINY | settings))
+
+
+def without_seconds(history):
+    return [{key: row[key] for key in ("images", "loss", "learning_rate")} for row in history]
+
+
+# --- the arithmetic of a step ---------------------------------------------------------------------
+
+
+def reference(x_all, steps, batch, rates, channels, seed, law, sigma_max, power):
+    """Three convolutions, their gains, Adam: from the formulas of the paper and of Kingma & Ba."""
+    draw = torch.Generator().manual_seed(seed)
+    c, fan_in = x_all.shape[1], 9
+    shapes = [(channels, c, 3, 3), (channels, channels, 3, 3), (c, channels, 3, 3)]
+    weights = [torch.empty(s).normal_(0, math.sqrt(2 / (s[1] * fan_in)), generator=draw) for s in shapes]
+    weights = [weights[0], weights[1], torch.ones(channels), weights[2]]
+    running, losses = torch.ones(channels), []
+    m, v = [torch.zeros_like(w) for w in weights], [torch.zeros_like(w) for w in weights]
+    draw = torch.Generator().manual_seed(seed)
+    for t in range(1, steps + 1):
+        picks = torch.randint(len(x_all), (batch,), generator=draw)
+        u = torch.rand(batch, generator=draw)
+        x = x_all[picks]
+        sigma = (sigma_max * (u if law == "uniform" else u**2)).reshape(-1, 1, 1, 1).clamp(min=1e-3)
+        y = x + sigma * torch.randn(x.shape, generator=draw)
+        first, middle, gain, last = [w.requires_grad_() for w in weights]
+        h = F.conv2d(F.relu(F.conv2d(y, first, padding=1)), middle, padding=1)
+        sd = ((h - h.mean((0, 2, 3), keepdim=True)).pow(2).mean((0, 2, 3)) + 1e-5).sqrt()
+        running = 0.9 * running + 0.1 * sd.detach()
+        noise = F.conv2d(F.relu(h / sd.reshape(-1, 1, 1) * gain.reshape(-1, 1, 1)), last, padding=1)
+        each = ((y - noise - x) ** 2).flatten(1).sum(1) / sigma.flatten() ** power
+        losses.append(float(each.mean().detach()) / x[0].numel())
+        gradients = torch.autograd.grad(each.mean(), weights)
+        m = [0.9 * a + 0.1 * g for a, g in zip(m, gradients, strict=True)]
+        v = [0.999 * a + 0.001 * g**2 for a, g in zip(v, gradients, strict=True)]
+        moved = [a / (1 - 0.9**t) / ((b / (1 - 0.999**t)).sqrt() + 1e-8) for a, b in zip(m, v, strict=True)]
+        weights = [(w - rates[t - 1] * step).detach() for w, step in zip(weights, moved, strict=True)]
+    return weights, running, losses
+
+
+@pytest.mark.parametrize(
+    ("law", "power", "channels"), [("uniform", 0.0, 1), ("sqrt-uniform", 1.0, 3), ("sqrt-uniform", 0.5, 1)]
+)
+def test_steps_equal_a_plain_reference(law, power, channels):
+    x = pixels(channels=channels).float() / 255
+    how = {"sigma_law": law, "weight_power": power, "sigma_max": 0.7, "learning_rate": 2e-3, "seed": 3}
+    net = train(x, **{**TINY, "images_seen": 32}, halving_images=16, **how)
+    weights, running, losses = reference(x, 4, 8, [2e-3, 2e-3, 1e-3, 1e-3], 4, 3, law, 0.7, power)
+    ours = dict(net.named_parameters())
+    # 1 % of a step: float32 sums in another order.
+    for value, name in zip(
+        weights, ("noise.0.weight", "noise.2.weight", "noise.3.gain", "noise.5.weight"), strict=True
+    ):
+        torch.testing.assert_close(ours[name].detach(), value, rtol=0, atol=2e-5)
+    torch.testing.assert_close(net.noise[3].running_sd, running, rtol=1e-4, atol=0)
+    np.testing.assert_allclose([row["loss"] for row in net.history], losses, rtol=1e-4)
+    assert not net.training
+
+
+def test_sigma_laws():
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    flat = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5), uniform)
+    low = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5, sigma_law="sqrt-uniform"), uniform)
+    # Distribution functions s / 0.5 and sqrt(s / 0.5), to four standard errors.
+    for s in (0.05, 0.125, 0.3):
+        assert (flat < s).double().mean() == pytest.approx(s / 0.5, abs=0.015)
+        assert (low < s).double().mean() == pytest.approx(math.sqrt(s / 0.5), abs=0.015)
+
+
+def test_learning_rates():
+    halving = Recipe("a", {}, learning_rate=0.4, halving_images=100, images_seen=1000)
+    assert [training.learning_rate(halving, seen) for seen in (0, 99, 100, 250)] == [0.4, 0.4, 0.2, 0.1]
+    cycle = Recipe("a", {}, learning_rate=0.4, schedule="one-cycle", images_seen=1000)
+    for seen, rate in ((0, 0.016), (50, 0.208), (100, 0.4), (550, 0.2), (325, 0.4 * (2 + math.sqrt(2)) / 4), (1000, 0)):
+        assert training.learning_rate(cycle, seen) == pytest.approx(rate, abs=1e-12)
+
+
+def test_the_defaults_are_the_papers():
+    recipe = Recipe("a", {})
+    assert (recipe.network, recipe.size) == ("BFCNN", {"depth": 20, "channels": 64})
+    assert (recipe.batch_size, recipe.learning_rate, recipe.sigma_max, recipe.sigma_law) == (512, 1e-3, 1.0, "uniform")
+    assert (recipe.weight_power, recipe.schedule, recipe.halving_images) == (0.0, "halving", 100 * 10**6)
+
+
+def test_training_learns():
+    """Constant images: a denoiser that averages the pixels gains far more than 6 dB."""
+    levels = torch.rand(200, 1, 1, 1, generator=torch.Generator().manual_seed(1)).expand(-1, 1, 8, 8)
+    how = {"schedule": "one-cycle", "sigma_max": 0.5, "learning_rate": 1e-2, "images_seen": 6_400, "batch_size": 16}
+    net = train(levels[:100], size={"depth": 4, "channels": 8}, progress=False, **how)
+    noise = 0.2 * torch.randn(100, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        error = (net(levels[100:] + noise) - levels[100:]).square().mean()
+    assert -10 * math.log10(error) > -20 * math.log10(0.2) + 6
+    assert net.history[-1]["loss"] < net.history[0]["loss"] / 4
+
+
+# --- determinism ----------------------------------------------------------------------------------
+
+
+def test_8_bit_and_float_images_give_the_same():
+    images = pixels()
+    assert_same_weights(train(images, **TINY), train(images.float() / 255, **TINY))
+    assert_same_weights(train(images, **TINY), train((images.double() / 255), **TINY))
+
+
+def test_memory_format_of_the_images_is_irrelevant():
+    images = pixels(channels=3)
+    other = images.to(memory_format=torch.channels_last)
+    assert not other.is_contiguous()
+    first, second = train(images, **TINY), train(other, **TINY)
+    assert_same_weights(first, second)
+    assert without_seconds(first.history) == without_seconds(second.history)
+
+
+@pytest.mark.parametrize("network", ["BFCNN", "UNet"])
+def test_same_weights_whatever_ran_before(network):
+    how = TINY | {"network": network, "images_seen": 64}
+    how["size"] = {"depth": 3, "channels": 4} if network == "BFCNN" else {"channels": 4, "blocks": 1}
+    first = train(pixels(), **how)
+    torch.manual_seed(7)
+    torch.rand(1000), np.random.rand(10), random.random()
+    train(pixels(5, seed=9), **(how | {"seed": 5}))  # another training in between
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            second = train(pixels(), **how)
+        with torch.inference_mode():
+            third = train(pixels(), **how)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same_weights(first, second)
+    assert_same_weights(first, third)
+
+
+def test_each_seed_gives_other_weights():
+    first, second = (train(pixels(), **TINY, seed=seed) for seed in (0, 1))
+    assert not torch.equal(first.noise[0].weight, second.noise[0].weight)
+
+
+def test_global_states_are_left_alone():
+    images = pixels()
+    kept = images.clone()
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    flags = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
+    train(images, **TINY)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert random.getstate() == before[2]
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert flags == (
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32,
+    )  # fmt: skip
+    assert torch.equal(images, kept)
+
+
+def test_trains_outside_the_main_thread():
+    result = []
+    worker = threading.Thread(target=lambda: result.append(train(pixels(), **TINY)))
+    worker.start()
+    worker.join()
+    assert_same_weights(result[0], undisturbed())
+
+
+# --- precision ------------------------------------------------------------------------------------
+
+
+def test_bfloat16_is_for_the_products_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    exact = train(pixels(), **TINY)
+    rough = train(pixels(), **TINY, precision="bfloat16", checkpoint=tmp_path / "c")
+    held = safetensors.torch.load_file(tmp_path / "c")
+    assert {key: value.dtype for key, value in held.items() if value.dtype != torch.float32} == {
+        "generator": torch.uint8
+    }
+    assert sum(key.endswith("exp_avg_sq") for key in held) == 4
+    assert all(value.dtype == torch.float32 for value in rough.state_dict().values())
+    assert not torch.equal(exact.noise[0].weight, rough.noise[0].weight)
+    losses = [[row["loss"] for row in net.history] for net in (exact, rough)]
+    np.testing.assert_allclose(*losses, rtol=0.05)  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize(("units", "meaning"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_follows_the_device(units, meaning, monkeypatch):
+    monkeypatch.setattr(training, "has_bfloat16_units", lambda device: units)
+    assert_same_weights(train(pixels(), **TINY, precision="auto"), train(pixels(), **TINY, precision=meaning))
+
+
+# --- history --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seen", "batch"), [(400, 8), (401, 8), (7, 8), (10_050, 64), (1, 1)])
+def test_history_rises_to_the_last_whole_batch(seen, batch):
+    net = train(pixels(), **(TINY | {"images_seen": seen, "batch_size": batch, "schedule": "one-cycle"}))
+    images, seconds = ([row[key] for row in net.history] for key in ("images", "seconds"))
+    assert images[-1] == math.ceil(seen / batch) * batch
+    assert all(b > a for a, b in pairwise(images)) and all(i % batch == 0 for i in images)
+    assert all(b > a for a, b in pairwise(seconds))
+    assert len(images) == min(100, math.ceil(seen / batch))
+    # The rate of the last step, which began before seen images.
+    start = images[-1] - batch
+    rise = 0.04 + 0.96 * start / seen / 0.1 if start / seen < 0.1 else None
+    assert net.history[-1]["learning_rate"] == pytest.approx(
+        1e-3 * (rise if rise else (1 + math.cos(math.pi * (start / seen - 0.1) / 0.9)) / 2)
+    )
+
+
+# --- interruptions --------------------------------------------------------------------------------
+
+
+def in_pieces(limit, stop, checkpoint, **settings):
+    """Call ``train`` until it ends; how often it was stopped, and the network."""
+    for stops in range(limit):
+        try:
+            return stops, train(pixels(), checkpoint=checkpoint, **(TINY | settings))
+        except stop:
+            assert checkpoint.is_file()
+    raise AssertionError(f"not at the end after {limit} pieces")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_pieces_of_a_time_limit_equal_one_go(tmp_path, precision):
+    whole = train(pixels(), **TINY, precision=precision, schedule="one-cycle")
+    how = {"time_limit": 1e-4, "precision": precision, "schedule": "one-cycle"}
+    stops, net = in_pieces(60, TrainingStopped, tmp_path / "c", **how)
+    assert stops == 29  # one step each
+    assert_same_weights(net, whole)
+    assert without_seconds(net.history) == without_seconds(whole.history)
+    assert all(b["seconds"] > a["seconds"] for a, b in pairwise(net.history))
+
+
+def test_rows_between_pieces_are_complete(tmp_path):
+    """More steps than rows: a row whose steps are split by a stop has the loss of all of them."""
+    how = {"images_seen": 1_040}
+    whole = train(pixels(), **(TINY | how))
+    stops, net = in_pieces(200, TrainingStopped, tmp_path / "c", **how, time_limit=0.02)
+    assert stops > 3
+    assert without_seconds(net.history) == without_seconds(whole.history)
+
+
+def test_time_limit_says_what_to_do(tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(TrainingStopped, match=r"^denoiser stopped at its time limit after [\d,]+ of 80,000,000 "):
+        train(pixels(), **(TINY | {"images_seen": 80_000_000}), checkpoint=tmp_path / "c", time_limit=0.3)
+    assert 0.3 < time.monotonic() - begun < 3
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["c"]
+
+
+PLACES = {
+    "a step, its noise drawn": (training, "draw_sigmas"),
+    "a step, the gradient computed": (torch.Tensor, "backward"),
+    "the optimizer": (torch.optim.Adam, "step"),
+    "a checkpoint": (training, "write_tensors"),
+    "a row of the history": (training._Run, "report"),
+}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("place", PLACES)
+def test_ctrl_c_anywhere_leaves_a_whole_checkpoint(place, moment, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    whole = undisturbed()
+    owner, name = PLACES[place]
+    inner, calls = getattr(owner, name), [0]
+
+    def interrupted(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] % 7 == 0 and moment == "before":
+            signal.raise_signal(signal.SIGINT)
+        result = inner(*args, **kwargs)
+        if calls[0] % 7 == 0 and moment == "after":
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    interrupted.hooked = True  # torch.optim would wrap it again
+    monkeypatch.setattr(owner, name, interrupted)
+    stops, net = in_pieces(40, KeyboardInterrupt, tmp_path / "c")
+    assert stops >= 3
+    assert_same_weights(net, whole)
+    assert without_seconds(net.history) == without_seconds(whole.history)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_at_random_moments(number, tmp_path):
+    how = {"images_seen": 1_200}
+    whole = undisturbed(**how)
+    draw, stops, net = random.Random(0), 0, None
+    with interruptible():
+        while net is None:
+            timer = threading.Timer(draw.uniform(0.001, 0.2), os.kill, (os.getpid(), number))
+            timer.start()
+            try:
+                net = train(pixels(), checkpoint=tmp_path / "c", **(TINY | how))
+                timer.cancel()
+                timer.join()
+            except KeyboardInterrupt:
+                stops += 1
+    assert stops >= 2
+    assert_same_weights(net, whole)
+
+
+def test_ctrl_c_does_not_wait_for_a_long_step(tmp_path, monkeypatch):
+    """A step of the paper's network takes many seconds on a CPU: it is given up, and done again later."""
+    inner = training.draw_sigmas
+
+    def slow(recipe, uniform):
+        for _ in range(400):
+            time.sleep(0.01)
+        return inner(recipe, uniform)
+
+    monkeypatch.setattr(training, "draw_sigmas", slow)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train(pixels(), **TINY, checkpoint=tmp_path / "c")
+    assert time.monotonic() - begun < 2
+    monkeypatch.setattr(training, "draw_sigmas", inner)
+    assert_same_weights(train(pixels(), **TINY, checkpoint=tmp_path / "c"), train(pixels(), **TINY))
+
+
+def test_interruptible_restores_the_handler():
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == handler
+    seen = []
+
+    def elsewhere():
+        with interruptible(), HeldSignals() as held, held.let_in():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    worker = threading.Thread(target=elsewhere)
+    worker.start()
+    worker.join()
+    assert seen == [handler]
+
+
+def test_ignored_signals_stay_ignored():
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for its background jobs
+    try:
+        with HeldSignals():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+# --- checkpoints that must not be used --------------------------------------------------------------
+
+
+def stopped(checkpoint, images=None, **settings):
+    with pytest.raises(TrainingStopped):
+        train(pixels() if images is None else images, checkpoint=checkpoint, **(TINY | settings), time_limit=0.02)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"seed": 4}, "recipe"),
+        ({"learning_rate": 0.002}, "recipe"),
+        ({"images_seen": 248}, "recipe"),
+        ({"images": pixels(seed=8)}, "images"),
+        ({"images": pixels()[:11]}, "images"),
+    ],
+)
+def test_checkpoint_of_another_training_is_not_used(other, named, tmp_path, monkeypatch):
+    stopped(tmp_path / "c", **other)
+    with pytest.warns(UserWarning, match=f"c is of another {named}; denoiser starts anew"):
+        net = train(pixels(), **TINY, checkpoint=tmp_path / "c")
+    assert_same_weights(net, undisturbed())
+
+
+def test_checkpoint_of_another_arithmetic_is_not_used(tmp_path, monkeypatch):
+    """``auto`` means other products on another machine: half of each would be neither."""
+    monkeypatch.setattr(training, "has_bfloat16_units", lambda device: True)
+    stopped(tmp_path / "c", precision="auto")
+    monkeypatch.setattr(training, "has_bfloat16_units", lambda device: False)
+    with pytest.warns(UserWarning, match="another arithmetic"):
+        net = train(pixels(), **TINY, precision="auto", checkpoint=tmp_path / "c")
+    assert_same_weights(net, undisturbed())
+
+
+def test_8_bit_and_float_images_share_a_checkpoint(tmp_path):
+    stopped(tmp_path / "c", pixels())
+    net = train(pixels().float() / 255, **TINY, checkpoint=tmp_path / "c")
+    assert_same_weights(net, undisturbed())
+
+
+# --- numbers that are not finite --------------------------------------------------------------------
+
+
+def poison_weight(optimizer):
+    optimizer.param_groups[0]["params"][0].data[0] = math.nan
+
+
+def poison_moment(optimizer):
+    next(iter(optimizer.state.values()))["exp_avg_sq"].fill_(math.inf)
+
+
+@pytest.mark.parametrize("poison", [poison_weight, poison_moment])
+@pytest.mark.parametrize("at", [13, 110])
+def test_bad_state_never_replaces_the_good_checkpoint(poison, at, tmp_path, monkeypatch):
+    """There are fewer rows than steps: some checkpoints fall between two rows."""
+    calls, inner = [0], torch.optim.Adam.step
+
+    def step(self):
+        inner(self)
+        calls[0] += 1
+        if calls[0] == at:
+            poison(self)
+
+    step.hooked = True
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1)
+        with pytest.raises(TrainingFailed, match=rf"denoiser failed after {at * 8:,} images: .*not finite"):
+            train(pixels(), **(TINY | {"images_seen": 880}), checkpoint=tmp_path / "c")
+    held = safetensors.torch.load_file(tmp_path / "c")
+    assert all(bool(value.isfinite().all()) for value in held.values())
+    assert float(held["optimizer.0.step"]) == at - 1
+    resumed = train(pixels(), **(TINY | {"images_seen": 880}), checkpoint=tmp_path / "c")
+    assert_same_weights(resumed, undisturbed(images_seen=880))
+
+
+def test_bad_running_value_is_noticed_without_a_checkpoint(monkeypatch):
+    inner = training._Run.report
+
+    def report(self, bar):
+        inner(self, bar)
+        if self.seen == self.total:
+            self.net.noise[3].running_sd[1] = math.inf
+
+    monkeypatch.setattr(training._Run, "report", report)
+    with pytest.raises(TrainingFailed, match="running_sd is not finite"):
+        train(pixels(), **TINY)
+
+
+def test_diverging_training_names_the_recipe(tmp_path):
+    recipe = Recipe("faces-S1-N10", {}, size=TINY["size"], batch_size=8, images_seen=400, learning_rate=1e30)
+    with pytest.raises(TrainingFailed, match=r"faces-S1-N10 failed after .*(1e\+30)"):
+        train(pixels(), recipe, checkpoint=tmp_path / "c", progress=False)
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_during_a_failure_keeps_the_good_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", math.inf)
+    stopped(tmp_path / "c")
+    kept, inner = (tmp_path / "c").read_bytes(), torch.optim.Adam.step
+
+    def step(self):
+        inner(self)
+        poison_weight(self)
+        signal.raise_signal(signal.SIGINT)
+
+    step.hooked = True
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train(pixels(), **TINY, checkpoint=tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == kept
+
+
+# --- progress ---------------------------------------------------------------------------------------
+
+
+class Terminal:
+    def __init__(self, tty):
+        self.tty, self.text = tty, ""
+
+    def isatty(self):
+        return self.tty
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize(("tty", "pause", "low", "high"), [(True, 30, 2, 10), (False, 30, 0, 0), (False, 0.3, 1, 4)])
+def test_lines_of_progress(tty, pause, low, high, monkeypatch):
+    """0.9 s of training: at most a tick in half a second on a terminal, a line in ``pause`` seconds in a log."""
+    monkeypatch.setattr("gahb._machine.LOG_SECONDS", pause)
+    terminal = Terminal(tty)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with pytest.raises(TrainingStopped):
+        train(pixels(), **(TINY | {"images_seen": 10**9, "progress": True}), time_limit=0.9)
+    lines = [line for line in terminal.text.replace("\r", "\n").split("\n") if line.strip()]
+    assert low <= len(lines) <= high, lines
+    assert all("img/s" in line for line in lines)
+
+
+def test_no_progress_if_none_is_wanted(capsys):
+    train(pixels(), **TINY)
+    assert capsys.readouterr() == ("", "")
+
+
+# --- bad input --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"images_seen": 1.5}, TypeError, "images_seen"),
+        ({"learning_rate": -1}, ValueError, "learning_rate"),
+        ({"sigma_max": math.nan}, ValueError, "sigma_max"),
+        ({"weight_power": math.inf}, ValueError, "weight_power"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"network": "ResNet"}, ValueError, "network must be one of BFCNN, UNet"),
+        ({"sigma_law": "normal"}, ValueError, "sigma_law"),
+        ({"schedule": "linear"}, ValueError, "schedule"),
+        ({"precision": "float16"}, ValueError, "precision"),
+        ({"size": 20}, TypeError, "size must be a dict"),
+        ({"size": {"depth": torch.ones(1)}}, TypeError, "size must hold only"),
+        ({"device": "abacus"}, ValueError, "'abacus' is not available here; take auto or"),
+    ],
+)
+def test_bad_settings(settings, error, message):
+    with pytest.raises(error, match=message):
+        train(pixels(), **(TINY | settings))
+
+
+@pytest.mark.parametrize(
+    ("images", "error"),
+    [
+        (pixels()[0], ValueError),
+        (pixels()[:0], ValueError),
+        (pixels().int(), TypeError),
+        (pixels().numpy(), TypeError),
+        (torch.full((2, 1, 8, 8), math.nan), ValueError),
+    ],
+)
+def test_bad_images(images, error):
+    with pytest.raises(error, match="images must"):
+        train(images, **TINY)
+
+
+def test_a_recipe_does_not_change_with_the_callers_dict():
+    data = {"class": "disks", "n": 3}
+    recipe = Recipe("disks", data)
+    data["n"] = 4
+    recipe.settings()["data"]["n"] = 5
+    assert recipe.data == {"class": "disks", "n": 3}
+
+
+def test_public_names_tell_what_they_do():
+    for public in (gahb.train, gahb.trained, gahb.Recipe, interruptible):
+        assert len(inspect.getdoc(public)) > 80
+
+
+def test_old_checkpoint_without_these_fields_is_not_used(tmp_path):
+    write_tensors(tmp_path / "c", {"a": torch.ones(1)}, {"state": {}})
+    with pytest.warns(UserWarning, match="another recipe and other images and other arithmetic"):
+        net = train(pixels(), **TINY, checkpoint=tmp_path / "c")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same_weights(net, undisturbed())
