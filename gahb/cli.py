@@ -13,6 +13,7 @@ SEED = click.option("--seed", default=0, show_default=True, help="Of training, n
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
 FACES = click.option("--faces", type=click.Path(), help="Folder, .npz, .npy or .pt of faces, or lfw.")
 SCENES = click.option("--scenes", type=click.Path(), help="The same for scenes (bedrooms).")
+JOBS = click.option("--jobs", type=int, help="How many to run at once; one a core on a CPU if left out.")
 FIGURES = click.option("--figures", type=click.Path(), help="Folder of the figures, one folder a scale in it.")
 
 
@@ -49,6 +50,7 @@ def main():
 @click.option("--runs", type=click.Path(), help="Folder of the executed notebooks, one folder a scale in it.")
 @SEED
 @DEVICE
+@JOBS
 @click.option("--denoiser", type=click.Path(), help="A released denoiser, shown in notebook 03.")
 def reproduce(scale, only, **options):
     """Run the notebooks, and write figures, claims and report.
@@ -71,15 +73,20 @@ def reproduce(scale, only, **options):
 @STORE
 @SEED
 @DEVICE
+@JOBS
 @click.option("--time-limit", type=float, help="Seconds after which training stops with a checkpoint.")
-def train(scale, only, faces, scenes, store, seed, device, time_limit):
+def train(scale, only, faces, scenes, store, seed, device, jobs, time_limit):
     """Train the denoisers of a scale that the store lacks.
 
     Example: gahb train --scale paper --only faces-S1-N10000 --time-limit 540
     """
-    from gahb import jobs
+    from gahb import jobs as work
+    from gahb import scales
 
-    jobs.train_all(scale, only, faces, scenes, store, seed, device, time_limit, click.echo)
+    scale = scales.get(scale)
+    recipes = work.chosen_recipes(scale, only, faces, scenes, seed)
+    if not work.train_all(recipes, store, device, work.pick_jobs(scale, device, jobs), time_limit, click.echo):
+        click.echo("time limit reached; the same command goes on from here")
 
 
 @main.command(name="list")

@@ -9,6 +9,8 @@ import filelock
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from IPython.display import Image, display
+from matplotlib.patches import Patch
 
 from gahb import __version__
 from gahb._files import write_atomically, write_text
@@ -70,6 +72,8 @@ def save(fig, name, folder, made_by):
         Notebook, scale, seed, denoisers: what a reader needs to make it again.
     """
     folder, description = Path(folder), json.dumps(made_by, sort_keys=True)
+    fig.draw_without_rendering()  # lay out once, not for each file
+    fig.set_layout_engine("none")
     for suffix in ("png", "pdf"):
         key = "Description" if suffix == "png" else "Subject"
         marks = {"Title": name, key: description, ("Software" if suffix == "png" else "Creator"): f"gahb {__version__}"}
@@ -77,10 +81,16 @@ def save(fig, name, folder, made_by):
             marks["CreationDate"] = None  # the same figure is the same file
 
         def write(temporary, suffix=suffix, marks=marks):
-            fig.savefig(temporary, format=suffix, metadata=marks, bbox_inches="tight")
+            fig.savefig(temporary, format=suffix, metadata=marks)
 
         write_atomically(folder / f"{name}.{suffix}", write)
     note(folder, lambda record: record.setdefault("figures", {}).update({name: made_by}))
+    plt.close(fig)
+
+
+def show(name, folder, width):
+    """Show a saved figure in a notebook, ``width`` inches wide: the file itself, so that it is drawn but once."""
+    display(Image(filename=str(Path(folder) / f"{name}.png"), width=round(100 * width)))
 
 
 def note(folder, change):
@@ -176,6 +186,11 @@ def histograms(ax, groups, xlabel="cosine similarity", bins=None):
     ax.set_xlabel(xlabel)
     ax.set_yticks([])
     sns.despine(ax=ax, left=True)
+
+
+def keys(**labels):
+    """Handles and labels of a legend, ``{key of COLOURS: label}``."""
+    return [Patch(color=COLOURS[key], alpha=0.6) for key in labels], list(labels.values())
 
 
 def same_gray(images, low=0.01, high=0.99):

@@ -1,14 +1,37 @@
-"""Train the denoisers of a scale, one after the other."""
+"""Train the denoisers of a scale, several at once where that is faster."""
 
+import multiprocessing
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+import torch
 
 from gahb import scales, store
+from gahb._machine import interruptible, pick_device
 from gahb.training import TrainingStopped
 
 
-def pending(scale, only, faces, scenes, seed):
+def cores():
+    """Number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_jobs(scale, device, jobs=None):
+    """How many denoisers to train at once: ``jobs`` if given, else one a core on a CPU, one on a GPU.
+
+    A small network keeps one core busy and gains little from more; at ``paper`` scale one training
+    takes all the memory and all the cores.
+    """
+    if jobs is not None:
+        if jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}")
+        return jobs
+    return cores() if scale.parallel and pick_device(device).type == "cpu" else 1
+
+
+def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0):
     """The recipes of a scale whose names begin with one of ``only`` (all, if it is empty)."""
-    scale = scales.get(scale)
     recipes = scales.recipes(scale, scales.faces(scale, faces), scales.scenes(scale, scenes), seed)
     chosen = [recipe for recipe in recipes if not only or any(recipe.name.startswith(name) for name in only)]
     if not chosen:
@@ -17,28 +40,76 @@ def pending(scale, only, faces, scenes, seed):
     return chosen
 
 
-def train_all(scale, only=(), faces=None, scenes=None, folder=None, seed=0, device="auto", time_limit=None, echo=print):
-    """Train what the store lacks; at the time limit stop with a checkpoint and return.
+def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo=print):
+    """Train those of some recipes that the store lacks; at the time limit stop with checkpoints.
 
     Parameters
     ----------
-    scale, only, faces, scenes, folder, seed, device
-        As for ``gahb train``; ``folder`` is the store.
+    recipes : list of Recipe
+    folder : str or Path, optional
+        The store.
+    device : str
+    jobs : int
+        Number of processes that train at once; they share the cores evenly.
     time_limit : float, optional
         Seconds, for all together.
     echo : callable
         Takes one line of progress.
+
+    Returns
+    -------
+    bool
+        Whether all are in the store now.
     """
-    begun = time.monotonic()
+    deadline = None if time_limit is None else time.time() + time_limit
+    missing = [recipe for recipe in recipes if not store.has(recipe, folder)]
+    echo(f"{len(recipes) - len(missing)} of {len(recipes)} denoisers are in the store")
+    arguments = [(recipe, folder, device, deadline) for recipe in missing]
     with interruptible():
-        for recipe in pending(scale, only, faces, scenes, seed):
-            left = None if time_limit is None else time_limit - (time.monotonic() - begun)
-            if left is not None and left <= 0:
-                echo("time limit reached; the same command goes on from here")
-                return
-            try:
-                store.trained(recipe, folder, device, time_limit=left)
-            except TrainingStopped as stopped:
-                echo(str(stopped))
-                return
-            echo(f"{store.identity(recipe)} is in the store")
+        if min(jobs, len(missing)) > 1:
+            outcomes = _in_processes(arguments, min(jobs, len(missing)))
+        else:
+            outcomes = (_train_one(*each, progress=True) for each in arguments)
+        done = 0
+        for stopped, line in outcomes:
+            done += not stopped
+            echo(line)
+    return done == len(missing)
+
+
+def _train_one(recipe, folder, device, deadline, progress=False):
+    """Train one; whether it was stopped, and a line that says so."""
+    left = None if deadline is None else deadline - time.time()
+    if left is not None and left <= 0:
+        return True, f"{recipe.name} was not begun: time limit"
+    begun = time.monotonic()
+    try:
+        store.trained(recipe, folder, device, progress=progress, time_limit=left)
+    except TrainingStopped as stopped:
+        return True, str(stopped)
+    return False, f"{store.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
+
+
+def _in_processes(arguments, jobs):
+    """As :func:`_train_one` for each, in ``jobs`` processes, as they come."""
+    threads = max(1, cores() // jobs)
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch can hang
+    with ProcessPoolExecutor(jobs, context, _use_threads, (threads,)) as pool:
+        futures = [pool.submit(_train_in_process, *each) for each in arguments]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()  # each writes its checkpoint and ends
+            raise
+
+
+def _use_threads(threads):
+    torch.set_num_threads(threads)
+
+
+def _train_in_process(*each):
+    with interruptible():
+        return _train_one(*each)

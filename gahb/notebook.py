@@ -59,9 +59,10 @@ class Run:
         return images.to(self.device)
 
     def save(self, fig, name):
-        """Write a figure, marked with this notebook, scale, seed and its denoisers."""
+        """Write a figure, marked with this notebook, scale, seed and its denoisers, and show it."""
         made_by = {"notebook": self.notebook, "scale": self.scale.name, "seed": self.seed, "denoisers": self.used}
         look.save(fig, name, self.figures, made_by)
+        look.show(name, self.figures, fig.get_figwidth())
 
     def claim(self, id, **measured):
         """Record what was measured for a claim, and print its verdict."""

@@ -1,6 +1,9 @@
-"""Run the notebooks headless, one after the other, and write the report."""
+"""Run the notebooks headless, and write the report."""
 
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import papermill
@@ -8,6 +11,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from gahb import notebook, report, scales
 from gahb._files import write_text
+from gahb.jobs import chosen_recipes, cores, pick_jobs, train_all
 from gahb.store import default_store, project
 
 KERNEL = "python3"  # the one of the environment that runs this, whatever name a notebook recorded
@@ -38,8 +42,10 @@ def notebooks(only=None):
     return wanted
 
 
-def reproduce(scale="smoke", only=None, runs=None, figures=None, echo=print, **parameters):
+def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo=print, **parameters):
     """Run notebooks at a scale; go on after one that fails.
+
+    What the store lacks is trained first, several at once; then the notebooks run, several at once.
 
     Parameters
     ----------
@@ -49,6 +55,8 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, echo=print, **p
     runs, figures : str or Path, optional
         Folders for the executed notebooks and the figures; ``runs`` and ``figures`` of the project
         if left out. Each scale has a folder of its own in them.
+    jobs : int, optional
+        How many to run at once; see :func:`gahb.jobs.pick_jobs`.
     echo : callable
         Takes one line of progress.
     **parameters
@@ -59,26 +67,60 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, echo=print, **p
     list of str
         Names of the notebooks that failed.
     """
-    scale = scales.get(scale)
-    paths = notebooks(only)
+    begun = time.monotonic()
+    scale, paths = scales.get(scale), notebooks(only)
     figures = Path(figures or notebook.default_figures()).expanduser().resolve()
     runs = Path(runs or project() / "runs").expanduser().resolve() / scale.name
     runs.mkdir(parents=True, exist_ok=True)
     parameters = _absolute(parameters | {"scale": scale.name, "figures": str(figures)})
-    failed, begun = [], time.monotonic()
-    for path in paths:
-        seconds = time.monotonic()
-        error = run_notebook(path, runs / path.name, parameters, scale.cell_timeout)
-        seconds = time.monotonic() - seconds
-        if error:
-            failed.append(path.stem)
-            echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
-        else:
-            echo(f"{path.stem} done in {seconds:.0f} s")
+    count = pick_jobs(scale, parameters.get("device", "auto"), jobs)
+    if not only:
+        _train_ahead(scale, parameters, count, echo)
+    failed = []
+    with _threads_of_kernels(max(1, cores() // count)), ThreadPoolExecutor(count) as pool:
+        runs_of = [
+            (path, pool.submit(_timed, path, runs / path.name, parameters, scale.cell_timeout)) for path in paths
+        ]
+        for path, run in runs_of:
+            error, seconds = run.result()
+            if error:
+                failed.append(path.stem)
+                echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
+            else:
+                echo(f"{path.stem} done in {seconds:.0f} s")
     folder = figures / scale.name
     write_text(folder / "report.md", report.report(folder))
     echo(f"report: {folder / 'report.md'} ({time.monotonic() - begun:.0f} s in all)")
     return failed
+
+
+def _train_ahead(scale, parameters, jobs, echo):
+    """Train all that the notebooks will ask for; what cannot be trained fails in its notebook, with its cause."""
+    try:
+        asked = {key: parameters.get(key) for key in ("faces", "scenes")}
+        recipes = chosen_recipes(scale, **asked, seed=parameters.get("seed", 0))
+        train_all(recipes, parameters["store"], parameters.get("device", "auto"), jobs, echo=echo)
+    except (ValueError, OSError, RuntimeError) as error:
+        echo(f"training ahead of the notebooks failed: {error}")
+
+
+def _timed(path, output, parameters, timeout):
+    begun = time.monotonic()
+    return run_notebook(path, output, parameters, timeout), time.monotonic() - begun
+
+
+@contextmanager
+def _threads_of_kernels(threads):
+    """Kernels that start inside share the cores, instead of each taking them all."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    former = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: former[name] or str(threads) for name in names})
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                os.environ.pop(name)
 
 
 def run_notebook(path, output, parameters, timeout):
@@ -96,7 +138,7 @@ def run_notebook(path, output, parameters, timeout):
             start_timeout=START_TIMEOUT,
             execution_timeout=timeout,
             cwd=str(Path(output).parent),
-            extra_arguments=["--log-level=ERROR"],  # of the kernel: no warnings that are none of a reader's business
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel: no warnings that are none of a reader's business
         )
     except PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"

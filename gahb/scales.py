@@ -74,6 +74,8 @@ class Scale:
         Fields of :class:`gahb.Recipe` for photographs and for synthetic classes.
     cell_timeout : int
         Seconds that one cell of a notebook may take.
+    parallel : bool
+        Whether networks are small enough to train one on each core of a CPU.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Scale:
     training: dict = field(default_factory=lambda: dict(PAPER_TRAINING))
     synthetic_training: dict = field(default_factory=lambda: dict(PAPER_TRAINING))
     cell_timeout: int = 14 * 24 * 3600
+    parallel: bool = False
 
     @property
     def sigmas(self):
@@ -126,6 +129,7 @@ SCALES = {
         training=SMOKE_TRAINING,
         synthetic_training=SMOKE_TRAINING,
         cell_timeout=600,
+        parallel=True,
     ),
     "laptop": Scale(
         "laptop",
@@ -140,6 +144,7 @@ SCALES = {
         training=LAPTOP_TRAINING,
         synthetic_training=LAPTOP_TRAINING,
         cell_timeout=24 * 3600,
+        parallel=True,
     ),
     "paper": Scale("paper"),
 }

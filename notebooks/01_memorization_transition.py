@@ -38,8 +38,8 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import metrics, notebook, optimal, scales, statistics
 from gahb import figures as look
+from gahb import metrics, notebook, optimal, scales, statistics
 
 run = notebook.start(
     "01_memorization_transition",

@@ -35,8 +35,8 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import metrics, notebook, scales, statistics
 from gahb import figures as look
+from gahb import metrics, notebook, scales, statistics
 
 run = notebook.start(
     "02_model_variance",
@@ -102,21 +102,22 @@ medians = {N: {key: float(np.median(values)) for key, values in similarity[N].it
 
 # %%
 shown = sorted({Ns[0], Ns[1], Ns[min(2, len(Ns) - 1)], Ns[-1]})
-fig = look.new(look.WIDTH, 7.6)
-columns = fig.subfigures(1, len(shown))
-for column, N in zip(columns, shown, strict=True):
-    a, b = samples["S1", N].images[0], samples["S2", N].images[0]
-    near = [train[part][gahb.nearest(x[None], train[part][:N]).index[0]] for part, x in (("S1", a), ("S2", b))]
-    top, bottom = column.subfigures(2, 1, height_ratios=[3.4, 1])
-    rows = top.subplots(4, 1)
-    titles = ("closest in S1", "sample, S1", "sample, S2", "closest in S2")
-    for ax, image, title in zip(rows, (near[0], a, b, near[1]), titles, strict=True):
-        look.show_image(ax, image.cpu(), title, **look.same_gray(image.cpu()))
+titles = ("closest in S1", "sample, S1", "sample, S2", "closest in S2")
+fig = look.new(look.WIDTH, 6.0)
+for column, N in zip(fig.subfigures(1, len(shown)), shown, strict=True):
+    top, bottom = column.subfigures(2, 1, height_ratios=[3, 1])
+    axes = top.subplots(4, 2)
+    for i in range(2):
+        a, b = samples["S1", N].images[i], samples["S2", N].images[i]
+        near = [train[part][gahb.nearest(x[None], train[part][:N]).index[0]] for part, x in (("S1", a), ("S2", b))]
+        for ax, image, title in zip(axes[:, i], (near[0], a, b, near[1]), titles, strict=True):
+            look.show_image(ax, image.cpu(), title, **look.same_gray(image.cpu()))
     top.suptitle(f"N = {N:,}")
     ax = bottom.subplots()
     look.histograms(ax, {"pair": similarity[N]["pair"], "nearest": similarity[N]["nearest"]})
-    if N == shown[0]:
-        ax.legend(["samples of S1, S2", "sample, training set"], fontsize=7, loc="upper left")
+fig.legend(
+    *look.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
+)
 run.save(fig, "fig02_model_variance")
 
 # %% [markdown]
@@ -174,7 +175,11 @@ for ax, suffix, title in zip(fig.subplots(1, 2), ("", "_centered"), ("plain", "m
     groups = {"closest": closest[suffix], "pair": similarity[Ns[-1]]["pair" + suffix]}
     look.histograms(ax, groups, bins=np.linspace(min(v.min() for v in groups.values()), 1, 31))
     ax.set_title(title)
-ax.legend(["closest pairs of S1 and S2", f"samples, N = {Ns[-1]:,}"], fontsize=8, loc="upper left")
+fig.legend(
+    *look.keys(closest="closest pairs of S1 and S2", pair=f"samples, N = {Ns[-1]:,}"),
+    loc="outside lower center",
+    ncols=2,
+)
 run.save(fig, "fig07_closest_pairs")
 middle = {f"closest{s}": float(np.median(closest[s])) for s in closest}
 run.claim("2.5", N=Ns[-1], pair=medians[Ns[-1]]["pair"], pair_centered=medians[Ns[-1]]["pair_centered"], **middle)
@@ -215,7 +220,9 @@ fig = look.new(look.WIDTH, 2.8)
 for ax, suffix, title in zip(fig.subplots(1, 2), ("", "_centered"), ("plain", "mean removed"), strict=True):
     look.histograms(ax, {key: scene_similarity[key + suffix] for key in ("pair", "nearest")})
     ax.set_title(f"scenes, N = {N:,}, {title}")
-ax.legend(["samples of S1, S2", "sample, training set"], fontsize=8, loc="upper left")
+fig.legend(
+    *look.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
+)
 run.save(fig, "fig09_scenes_similarity")
 run.claim("2.6", N=N, **{key: float(np.median(values)) for key, values in scene_similarity.items()})
 run.finish()

@@ -158,13 +158,13 @@ mixed_test = {a: run.to(datasets.c_alpha(run.scale.analysed, size, a, beta, run.
 analyses = {a: [bases.analyse(mixed[a], x, 0.2, run.seed) for x in mixed_test[a]] for a in contour_alphas}
 
 # %%
-fig = look.new(look.WIDTH, 5.0)
-for column, a in zip(fig.subfigures(1, len(contour_alphas)), contour_alphas, strict=True):
-    top, bottom = column.subfigures(2, 1, height_ratios=[1, 2.6])
+fig = look.new(12, 1.45 * len(contour_alphas))
+for row, a in zip(fig.subfigures(len(contour_alphas), 1), contour_alphas, strict=True):
+    left, right = row.subfigures(1, 2, width_ratios=[3, 10])
     at = analyses[a][0]
-    look.image_row(top, at.images, ["clean", r"noisy, $\sigma$ = 0.2", "denoised"])
-    look.vector_grid(bottom, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]), 3)
-    column.suptitle(rf"$\alpha_1$ = {a:g}, $\alpha_2$ = {beta:g}")
+    look.image_row(left, at.images, [rf"$\alpha_1$ = {a:g}", r"$\sigma$ = 0.2", "denoised"])
+    look.vector_grid(right, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]), 10)
+fig.suptitle(rf"contours of rising regularity $\alpha_1$ on backgrounds of $\alpha_2$ = {beta:g}")
 run.save(fig, "fig10_contour_regularity")
 
 
