@@ -73,7 +73,10 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
     ValueError, TypeError
         If the images, the device or a setting are not as described.
     """
-    recipe = recipe or Recipe(name="denoiser", data={"class": "given"}, **settings)
+    if recipe is None:
+        recipe = Recipe(name="denoiser", data={"class": "given"}, **settings)
+    elif settings:
+        raise TypeError(f"give a recipe or its fields, not both: got a recipe and {', '.join(settings)}")
     device, images = pick_device(device), _training_images(images)
     begun = time.monotonic()
     with _own_settings(), HeldSignals() as signals:

@@ -117,7 +117,9 @@ def test_names_that_would_leave_the_folder(name, tmp_path):
 
 def test_files_and_second_call(tmp_path, monkeypatch, capsys):
     root = tmp_path / "mein Speicher é 雪"
+    assert not store.has(recipe(), root)
     assert_undisturbed(get(root))
+    assert store.has(recipe(), root) and not store.has(recipe(seed=1), root)
     (folder,) = root.iterdir()
     assert folder.name == identity(recipe())
     held = {"history.csv", "recipe.json", "weights.safetensors"}

@@ -579,6 +579,11 @@ def test_bad_images(images, error):
         train(images, **TINY)
 
 
+def test_fields_beside_a_recipe_are_not_dropped_in_silence():
+    with pytest.raises(TypeError, match="a recipe or its fields, not both: got a recipe and seed, images_seen"):
+        train(pixels(), Recipe("a", {}), seed=3, images_seen=8)
+
+
 def test_a_recipe_does_not_change_with_the_callers_dict():
     data = {"class": "disks", "n": 3}
     recipe = Recipe("disks", data)
