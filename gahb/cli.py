@@ -84,7 +84,7 @@ def train(scale, only, faces, scenes, store, seed, device, jobs, time_limit):
     from gahb import scales
 
     scale = scales.get(scale)
-    recipes = work.chosen_recipes(scale, only, faces, scenes, seed)
+    recipes = work.chosen_recipes(scale, only, faces, scenes, seed, store)
     if not work.train_all(recipes, store, device, work.pick_jobs(scale, device, jobs), time_limit, click.echo):
         click.echo("time limit reached; the same command goes on from here")
 

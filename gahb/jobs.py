@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 
 import torch
 
@@ -30,9 +31,13 @@ def pick_jobs(scale, device, jobs=None):
     return cores() if scale.parallel and pick_device(device).type == "cpu" else 1
 
 
-def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0):
-    """The recipes of a scale whose names begin with one of ``only`` (all, if it is empty)."""
-    recipes = scales.recipes(scale, scales.faces(scale, faces), scales.scenes(scale, scenes), seed)
+def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0, folder=None):
+    """The recipes of a scale whose names begin with one of ``only`` (all, if it is empty).
+
+    The photographs, once prepared, are kept in the store ``folder``, where the notebooks find them.
+    """
+    cache = Path(folder or store.default_store()) / "photographs"
+    recipes = scales.recipes(scale, scales.faces(scale, faces, cache), scales.scenes(scale, scenes, cache), seed)
     chosen = [recipe for recipe in recipes if not only or any(recipe.name.startswith(name) for name in only)]
     if not chosen:
         names = ", ".join(recipe.name for recipe in recipes)

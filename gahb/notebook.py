@@ -42,12 +42,12 @@ class Run:
     started: float = field(default_factory=time.monotonic, repr=False)
 
     def faces(self):
-        """The faces of this scale; their manifest is kept in the store."""
-        return self._photographs(scales.faces(self.scale, self.faces_source))
+        """The faces of this scale; prepared, they are kept in the store with their manifest."""
+        return self._noted(scales.faces(self.scale, self.faces_source, self.store / "photographs"))
 
     def scenes(self):
-        """The scenes of this scale; their manifest is kept in the store."""
-        return self._photographs(scales.scenes(self.scale, self.scenes_source))
+        """The scenes of this scale; prepared, they are kept in the store with their manifest."""
+        return self._noted(scales.scenes(self.scale, self.scenes_source, self.store / "photographs"))
 
     def denoiser(self, recipe):
         """The denoiser of a recipe, trained if it is not in the store."""
@@ -88,10 +88,8 @@ class Run:
 
         look.note(self.figures, change)
 
-    def _photographs(self, photographs):
+    def _noted(self, photographs):
         manifest = photographs.manifest
-        name = f"{manifest['kind']}-{manifest['size']}-{manifest['sha256'][:10]}.json"
-        photographs.save_manifest(self.store / "photographs" / name)
         summary = {key: manifest[key] for key in ("source", "size", "found", "sha256")}
         summary |= {"unreadable": len(manifest["unreadable"]), "near_duplicates": len(manifest["near_duplicates"])}
         look.note(self.figures, lambda record: record.setdefault("data", {}).update({manifest["kind"]: summary}))

@@ -172,14 +172,14 @@ def settings(scale):
     return asdict(scale)
 
 
-def faces(scale, source=None):
-    """The faces of a scale."""
-    return datasets.faces(source, scale.face_size, max(scale.face_N), scale.face_test)
+def faces(scale, source=None, cache=None):
+    """The faces of a scale; see :func:`gahb.datasets.faces`."""
+    return datasets.faces(source, scale.face_size, max(scale.face_N), scale.face_test, cache)
 
 
-def scenes(scale, source=None):
-    """The scenes of a scale."""
-    return datasets.scenes(source, scale.scene_size, scale.scene_N, scale.scene_test)
+def scenes(scale, source=None, cache=None):
+    """The scenes of a scale; see :func:`gahb.datasets.scenes`."""
+    return datasets.scenes(source, scale.scene_size, scale.scene_N, scale.scene_test, cache)
 
 
 def photograph_recipe(scale, photographs, part, N=None, seed=0):

@@ -1,79 +1,182 @@
-"""Where photographs are read from: folders, arrays, and packages."""
+"""Where photographs are read from: folders, LMDB exports, arrays, and packages.
 
+A reader has a length, a name (``str``), a ``place`` and a ``fingerprint()`` that tell whether the
+same photographs were read before, and ``read(positions, size, forms)``. None of them reads an image
+before it is asked to.
+"""
+
+import hashlib
+import io
 import os
-import warnings
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+
+from gahb.datasets._pixels import as_gray, first_bytes, is_web_page, read_gray, to_pixels, why_unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 ARRAYS = {".npz", ".npy", ".pt"}
-CELEBA = (218, 178)  # height and width of the aligned CelebA images
+ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}
+LMDB = "data.mdb"
+NO_PHOTOGRAPHS = {"CelebAMask-HQ-mask-anno"}  # masks, in the midst of CelebA-HQ as it is distributed
+REFUSED = "is a web page and holds no images: the download was refused, often for its quota"
 
 
-def open_source(kind, source, needed):
+def open_source(kind, source, needed=1):
     """The reader of a source; see :func:`gahb.datasets.faces`."""
-    if source is None:
-        if kind == "faces" and needed > 100:
-            return Array(_lfw(needed), "Labeled Faces in the Wild")
-        return Array(_skimage_patches(kind), f"the {kind} inside scikit-image")
-    if str(source) == "lfw":
-        return Array(_lfw(needed), "Labeled Faces in the Wild")
+    if source is None and (kind != "faces" or needed <= 100):
+        return Array(lambda: _skimage_patches(kind), f"the {kind} inside scikit-image", package="scikit-image")
+    if source is None or str(source) == "lfw":
+        return Array(_lfw, "Labeled Faces in the Wild", package="scikit-learn")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")
     path = Path(source).expanduser()
-    if path.is_dir():
-        return Folder(path)
     if not path.exists():
         raise FileNotFoundError(f"{kind}: there is no folder or file {path}; give a folder of images or an array")
-    if _is_web_page(path):
-        raise ValueError(
-            f"{kind}: {path.name} is a web page and holds no images: the download was refused, often for its quota; "
-            "open its address in a browser"
-        )
+    if path.is_dir():
+        return _open_folder(kind, path)
+    if path.name == LMDB:
+        return Lmdb(path.parent)
+    if is_web_page(first_bytes(path)):
+        raise ValueError(f"{kind}: {path.name} {REFUSED}; open its address in a browser")
+    if path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"{kind}: {path.name} is one image; give the folder it is in")
     if path.suffix.lower() not in ARRAYS:
         raise ValueError(
             f"{kind}: {path.name} is neither a folder of images nor an array ({', '.join(sorted(ARRAYS))}); "
             "unpack an archive first"
         )
-    return Array(_load_array(path), path.name)
+    return Array(lambda: _load_array(path), path.name, path)
 
 
-class Folder:
+def _open_folder(kind, path):
+    if (path / LMDB).is_file():
+        return Lmdb(path)
+    folder = Folder(path)
+    exports = [] if len(folder) else sorted(file.parent for file in path.glob(f"*/{LMDB}"))
+    if len(exports) > 1:
+        names = ", ".join(export.name for export in exports)
+        raise ValueError(f"{kind}: {folder} holds several LMDB exports: {names}; give one of them")
+    return Lmdb(exports[0]) if exports else folder
+
+
+class _Encoded:
+    """Images in files or entries, decoded when they are read; a subclass yields them in ``encoded``."""
+
+    def read(self, positions, size, forms=None):
+        """uint8 images (n, 1, size, size), their names, and those that could not be read, with the reason.
+
+        The height, width and mode of each image read are appended to the list ``forms``, if given.
+        """
+        pixels, names, unreadable = [], [], []
+        forms = [] if forms is None else forms
+        for name, file in self.encoded(positions):
+            try:
+                gray, form = read_gray(file)
+                pixels.append(to_pixels(gray, size))
+            except Exception as error:  # each of Pillow's decoders has errors of its own for damaged files
+                unreadable.append(f"{name} ({why_unreadable(file, error)})")
+            else:
+                names.append(name)
+                forms.append(form)
+        stacked = torch.cat(pixels) if pixels else torch.empty(0, 1, size, size, dtype=torch.uint8)
+        return stacked, names, unreadable
+
+    def hint(self):
+        """What is there instead of images, and what to do with it."""
+        return ""
+
+
+class Folder(_Encoded):
     """The images below a folder, sorted by their path."""
 
     def __init__(self, path):
-        self.path = path
-        self.files = sorted(_image_files(path), key=lambda file: file.relative_to(path).parts)
+        self.path, self.place = path, str(path.resolve())
+        named = ((file.relative_to(path), file) for file in _image_files(path))
+        self.files = [(name.as_posix(), file) for name, file in sorted(named, key=lambda pair: pair[0].parts)]
 
     def __len__(self):
         return len(self.files)
 
     def __str__(self):
-        return f"folder {self.path.name}"
+        return f"folder {self.path.name or Path(self.place).name}"
 
-    def read(self, positions, size):
-        """uint8 images (n, 1, size, size), their names, and the names that could not be read."""
-        pixels, names, unreadable = [], [], []
-        for position in positions:
-            file = self.files[position]
-            name = file.relative_to(self.path).as_posix()
-            try:
-                pixels.append(to_pixels(_read_gray(file), size))
-                names.append(name)
-            except Exception as error:  # each of Pillow's decoders has errors of its own for damaged files
-                unreadable.append(f"{name} ({error.__class__.__name__})")
-        stacked = torch.cat(pixels) if pixels else torch.empty(0, 1, size, size, dtype=torch.uint8)
-        return stacked, names, unreadable
+    def fingerprint(self):
+        """Changes with the name, size or time of any image."""
+        return _state(self.files)
+
+    def encoded(self, positions):
+        """Name and path of some images."""
+        return (self.files[position] for position in positions)
+
+    def hint(self):
+        """What a folder without images holds instead, and what to do with it."""
+        for file in sorted(self.path.glob("*")):
+            suffix = file.suffix.lower()
+            if file.is_file() and suffix in ARCHIVES | ARRAYS:
+                if is_web_page(first_bytes(file)):
+                    return f"{file.name} in it {REFUSED}."
+                return f"It holds {file.name}: " + ("unpack it." if suffix in ARCHIVES else "give that file.")
+        return ""
+
+
+class Lmdb(_Encoded):
+    """The encoded images of an LMDB export, such as LSUN's, sorted by their keys."""
+
+    def __init__(self, path):
+        self.path, self.place = path, str(path.resolve())
+
+    def __len__(self):
+        return len(self.keys)
+
+    def __str__(self):
+        return f"LMDB export {self.path.name or Path(self.place).name}"
+
+    def fingerprint(self):
+        """Changes with the size or time of the data file."""
+        return _state([(LMDB, self.path / LMDB)])
+
+    @cached_property
+    def keys(self):
+        """All keys; LMDB holds them sorted."""
+        with self._opened() as environment, environment.begin() as transaction:
+            return list(transaction.cursor().iternext(keys=True, values=False))
+
+    def encoded(self, positions):
+        """Key and bytes of some images."""
+        keys = [self.keys[position] for position in positions]  # first, as an export cannot be opened twice
+        with self._opened() as environment, environment.begin() as transaction:
+            for key in keys:
+                yield key.decode("ascii", "backslashreplace"), io.BytesIO(transaction.get(key))
+
+    def _opened(self):
+        try:
+            import lmdb
+        except ImportError:
+            raise ValueError(f"{self} needs the package lmdb to be read; pip install lmdb") from None
+        try:
+            return lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # from read-only disks too
+        except lmdb.Error as error:
+            reason = str(error).removeprefix(f"{self.path}: ")
+            raise ValueError(f"{self} could not be read ({reason}); export it again") from None
 
 
 class Array:
     """Images in memory: (n, H, W), (n, H, W, C) or (n, C, H, W), uint8, uint16, or float in [0, 1]."""
 
-    def __init__(self, images, name):
-        self.images, self.name = _as_gray(np.asarray(images), name), name
+    def __init__(self, load, name, path=None, package=None):
+        self.load, self.name, self.path, self.package = load, name, path, package
+        self.place = str(path.resolve()) if path else name
+
+    @cached_property
+    def images(self):
+        """Gray, (n, H, W)."""
+        loaded = np.asarray(self.load())
+        self.mode = f"{loaded.dtype}, {'gray' if loaded.ndim == 3 else 'x'.join(map(str, loaded.shape[1:]))}"
+        return as_gray(loaded, self.name)
 
     def __len__(self):
         return len(self.images)
@@ -81,38 +184,37 @@ class Array:
     def __str__(self):
         return self.name
 
-    def read(self, positions, size):
-        """uint8 images (n, 1, size, size), their positions as names, and an empty list."""
-        return to_pixels(self.images[np.asarray(positions)], size), [str(p) for p in positions], []
+    def fingerprint(self):
+        """Changes with the size or time of the file, or the version of the package."""
+        return _state([(self.name, self.path)]) if self.path else f"{self.package} {version(self.package)}"
+
+    def read(self, positions, size, forms=None):
+        """As that of a folder; the names are positions, and none is unreadable."""
+        pixels = to_pixels(self.images[np.asarray(positions, dtype=int)], size)
+        if forms is not None:
+            forms.extend([(*self.images.shape[1:], self.mode)] * len(positions))
+        return pixels, [str(p) for p in positions], []
 
 
-def to_pixels(gray, size):
-    """Central square, antialiased resize: uint8 (n, 1, size, size) of an array (n, H, W) in any of its types."""
-    images = torch.from_numpy(np.ascontiguousarray(gray))
-    parts = []
-    for part in images.split(4096):
-        scale = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(part.dtype, 1.0)
-        square = _central_square(part.float() / scale)
-        parts.append((resize(square[:, None], size).clamp(0, 1) * 255).round().to(torch.uint8))
-    return torch.cat(parts)
-
-
-def resize(images, size):
-    """Antialiased bilinear resize of (n, 1, H, W) to (n, 1, size, size)."""
-    if images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-
-
-def _central_square(images):
-    height, width = images.shape[-2:]
-    side = 160 if (height, width) == CELEBA else min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[..., top : top + side, left : left + side]
+def _state(files):
+    """A checksum of the names, sizes and times of some files: cheap, as none is opened."""
+    digest = hashlib.sha256()
+    for name, file in files:
+        try:
+            about = file.stat()
+            line = f"{name}\0{about.st_size} {about.st_mtime_ns}\n"
+        except OSError:  # such as a link to nothing
+            line = f"{name}\0-\n"
+        digest.update(os.fsencode(line))
+    return digest.hexdigest()
 
 
 def _image_files(folder):
-    """All images below a folder. Links to folders are followed, each folder is entered once, hidden files are not."""
+    """All images below a folder.
+
+    Links to folders are followed, and each folder is entered once. Hidden files and folders are left
+    out, such as those that Jupyter and macOS make, and known folders of something else.
+    """
     entered = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         place = Path(parent).stat()
@@ -120,67 +222,10 @@ def _image_files(folder):
             folders.clear()
             continue
         entered.add((place.st_dev, place.st_ino))
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NO_PHOTOGRAPHS)
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(parent, name)
-
-
-def _is_web_page(path):
-    with path.open("rb") as file:
-        start = file.read(256).lstrip().lower()
-    return start.startswith((b"<!doctype", b"<html"))
-
-
-def _read_gray(file):
-    from PIL import Image, ImageOps
-
-    with warnings.catch_warnings(action="ignore"), Image.open(file) as image:  # such as a palette's transparency
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "F":
-            return _as_gray(np.asarray(image)[None], file.name)
-        if image.mode.startswith("I"):  # 16 bits, which some formats hold in 32
-            return (np.asarray(image, dtype=np.float32) / 65535).clip(0, 1)[None]
-        colours = np.asarray(image.convert("RGB"), dtype=np.float32)
-    return colours.mean(-1)[None] / 255  # the mean of the channels, as in the authors' code
-
-
-def _as_gray(images, name):
-    """Check an array of images and make it (n, H, W), in uint8, uint16 or float32."""
-    channels = next((axis for axis in (3, 1) if images.ndim == 4 and images.shape[axis] in (1, 3, 4)), None)
-    if images.ndim != 3 and channels is None:
-        raise ValueError(
-            f"{name} has shape {images.shape}; images (n, H, W), (n, H, W, C) or (n, C, H, W) of 1, 3 or 4 channels "
-            "are expected"
-        )
-    if 0 in images.shape:
-        raise ValueError(f"{name} has shape {images.shape}: it holds no images")
-    images = _known_type(images, name)
-    return images if channels is None else _mean_channel(images, channels)
-
-
-def _known_type(images, name):
-    if images.dtype in (np.uint8, np.uint16):
-        return images
-    if images.dtype.kind in "iu" and images.min() >= 0 and images.max() <= 65535:
-        return images.astype(np.uint8 if images.max() <= 255 else np.uint16)
-    if images.dtype.kind not in "iuf":
-        raise ValueError(f"{name} holds {images.dtype}; uint8, uint16 or floats in [0, 1] are expected")
-    if not (images.min() >= 0 and images.max() <= 1):  # NaN is not
-        raise ValueError(
-            f"{name} holds {images.dtype} from {images.min():.3g} to {images.max():.3g}; "
-            "uint8, uint16 or floats in [0, 1] are expected"
-        )
-    return images.astype(np.float32)
-
-
-def _mean_channel(images, axis):
-    """Mean of the colour channels (a fourth, the opacity, is left out)."""
-    colours = images.take(range(min(images.shape[axis], 3)), axis=axis)
-    if colours.shape[axis] == 1:
-        return colours.squeeze(axis)
-    mean = colours.mean(axis, dtype=np.float32)
-    return mean / np.float32(np.iinfo(images.dtype).max) if images.dtype.kind == "u" else mean
 
 
 def _load_array(path):
@@ -216,14 +261,14 @@ def _skimage_patches(kind):
     return patches[:100] if kind == "faces" else patches[100:]
 
 
-def _lfw(needed):
+def _lfw():
     from sklearn.datasets import fetch_lfw_people
 
     try:
         people = fetch_lfw_people(resize=0.5, slice_=None, funneled=True)
     except OSError as error:
         raise ValueError(
-            f"faces: {needed} photographs are needed, scikit-image has 100, and Labeled Faces in the Wild could "
-            f"not be fetched ({error}). Give a folder of faces or an array."
+            "faces: Labeled Faces in the Wild, which is taken where more faces are needed than the 100 inside "
+            f"scikit-image, could not be fetched ({error}). Give a folder of faces or an array."
         ) from None
     return np.clip(people.images, 0, 1)

@@ -3,14 +3,15 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from gahb import _checks
-from gahb.datasets import _sources
+from gahb._files import write_text
+from gahb.datasets import _cache, _pixels, _sources
 
+PREPARATION = 1  # raised when the same source would be prepared differently: what is kept is then made again
 DUPLICATE = 0.95  # mean-removed correlation at 20x20 above which two photographs are one
 
 
@@ -63,18 +64,18 @@ class Photographs:
 
     def save_manifest(self, path):
         """Write the manifest as JSON."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(self.manifest, indent=1) + "\n")
+        write_text(path, json.dumps(self.manifest, indent=1) + "\n")
 
 
-def faces(source=None, size=40, N=10_000, test_size=1_000):
+def faces(source=None, size=40, N=10_000, test_size=1_000, cache=None):
     """Photographs of faces.
 
     Parameters
     ----------
     source : str or Path, optional
-        A folder of images (read recursively, sorted by name), a torchvision ``celeba`` root, an
-        ``.npz``, ``.npy`` or ``.pt`` array, or ``"lfw"`` (Labeled Faces in the Wild, fetched by
+        A folder of images (read recursively, sorted by name), such as CelebA as Kaggle or
+        torchvision lay it out; an LMDB export of encoded images, such as LSUN's (needs ``lmdb``);
+        an ``.npz``, ``.npy`` or ``.pt`` array; or ``"lfw"`` (Labeled Faces in the Wild, fetched by
         scikit-learn). Left out: the 100 faces inside scikit-image where they suffice, else LFW.
     size : int
         Height and width, pixels. Photographs are made gray by the mean of their channels, cropped
@@ -83,6 +84,9 @@ def faces(source=None, size=40, N=10_000, test_size=1_000):
         Images in each of S1 and S2.
     test_size : int
         Images in the test set.
+    cache : str or Path, optional
+        Folder in which the prepared photographs are kept. The next call, of any process, reads them
+        there if the names, sizes and times of the source's files are as they were.
 
     Returns
     -------
@@ -94,17 +98,19 @@ def faces(source=None, size=40, N=10_000, test_size=1_000):
         If there is no such source.
     ValueError
         If it holds too few photographs that are readable and not near duplicates; says how many.
+    OSError
+        If the photographs cannot be kept in ``cache``.
     """
-    return _photographs("faces", source, size, N, test_size)
+    return _photographs("faces", source, size, N, test_size, cache)
 
 
-def scenes(source=None, size=32, N=20_000, test_size=1_000):
+def scenes(source=None, size=32, N=20_000, test_size=1_000, cache=None):
     """Photographs of scenes (the paper's are LSUN bedrooms).
 
     Parameters and errors as for :func:`faces`; the 100 patches without faces inside scikit-image
     if ``source`` is left out.
     """
-    return _photographs("scenes", source, size, N, test_size)
+    return _photographs("scenes", source, size, N, test_size, cache)
 
 
 def as_float(pixels):
@@ -119,11 +125,25 @@ def _check_pixels(pixels):
         raise TypeError(f"pixels must be a torch.uint8 tensor, got {got}")
 
 
-def _photographs(kind, source, size, N, test_size):
+def _photographs(kind, source, size, N, test_size, cache):
     for value, name, low in ((size, "size", 4), (N, "N", 1), (test_size, "test_size", 1)):
         _checks.count(value, name, low)
+    reader = _sources.open_source(kind, source, 2 * N + test_size)
+
+    def prepare():
+        return _prepare(kind, reader, size, N, test_size)
+
+    if cache is None:
+        pixels, manifest = prepare()
+    else:
+        asked = {"kind": kind, "place": reader.place, "size": size, "N": N, "test_size": test_size}
+        pixels, manifest = _cache.through(cache, asked | {"version": PREPARATION}, reader.fingerprint(), prepare)
+    return Photographs(pixels, N, test_size, manifest)
+
+
+def _prepare(kind, reader, size, N, test_size):
+    """The pixels of a reader that are kept, and their manifest."""
     needed = 2 * N + test_size
-    reader = _sources.open_source(kind, source, needed)
     take = 2 * needed
     while True:  # photographs between the ends and the middle are not even read, unless duplicates ask for them
         pixels, names, unreadable = reader.read(_spread(len(reader), take), size)
@@ -145,7 +165,7 @@ def _photographs(kind, source, size, N, test_size):
         "parts": {k: [names[kept[i]] for i in v] for k, v in _positions(len(kept), N, test_size).items()},
         "sha256": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
     }
-    return Photographs(pixels, N, test_size, manifest)
+    return pixels, manifest
 
 
 def _too_few(kind, reader, kept, read, unreadable, N, test_size):
@@ -156,7 +176,7 @@ def _too_few(kind, reader, kept, read, unreadable, N, test_size):
     )
     if unreadable:
         message += f" Unreadable, for example: {', '.join(unreadable[:3])}."
-    return message
+    return f"{message} {reader.hint()}".strip() if not len(reader) else message
 
 
 def _spread(n, take):
@@ -197,7 +217,7 @@ def near_duplicates(pixels, threshold=DUPLICATE, block=512):
     _checks.count(block, "block")
     if pixels.ndim != 4 or pixels.shape[1] != 1:
         raise ValueError(f"pixels must have shape (n, 1, H, W), got {tuple(pixels.shape)}")
-    small = torch.cat([_sources.resize(as_float(part), 20) for part in pixels.split(4096)]).flatten(1)
+    small = torch.cat([_pixels.resize(as_float(part), 20) for part in pixels.split(4096)]).flatten(1)
     small = small - small.mean(1, keepdim=True)
     repeated = small.norm(dim=1) < 1e-6
     small = torch.nn.functional.normalize(small, dim=1)
