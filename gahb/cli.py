@@ -1,4 +1,4 @@
-"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims``, ``check``."""
+"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims``, ``data``, ``check``."""
 
 import sys
 from pathlib import Path
@@ -23,6 +23,8 @@ class _Sentences(click.Group):
     def invoke(self, context):
         try:
             return super().invoke(context)
+        except (click.exceptions.Exit, click.Abort):  # of --help and the like, which are RuntimeErrors
+            raise
         except (ValueError, OSError, RuntimeError) as error:
             click.echo(f"gahb: {error}", err=True)
             context.exit(1)
@@ -123,6 +125,26 @@ def claims(scale, figures):
         raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {name} first")
     for claim in ledger.CLAIMS:
         click.echo(f"{claim.id:4} {ledger.verdict(claim, measured.get(claim.id), name):15} {claim.statement}")
+
+
+@main.command()
+@click.argument("path")
+@click.option("--size", default=40, show_default=True, help="Of the prepared images, pixels.")
+@click.option("--sheet", type=click.Path(), help="PNG of the contact sheet; <name>-contact-sheet.png if left out.")
+def data(path, size, sheet):
+    """Say what a folder or array of photographs holds, and show it on a contact sheet.
+
+    Example: gahb data my_faces/
+    """
+    from gahb.datasets import survey as surveys
+
+    sheet = sheet or surveys.default_sheet(path)
+    surveys.check_sheet(sheet, path)
+    found = surveys.survey(path, size)
+    click.echo("\n".join(found.lines()))
+    if len(found.pixels):
+        surveys.contact_sheet(found.pixels, sheet)
+        click.echo(f"contact sheet: {sheet}")
 
 
 @main.command()

@@ -66,7 +66,9 @@ def why_unreadable(file, error):
             return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return "truncated" if "truncated" in str(error) else error.__class__.__name__
+    if "truncated" in str(error).lower():
+        return "truncated"
+    return "damaged" if isinstance(error, OSError) else error.__class__.__name__
 
 
 def first_bytes(file):

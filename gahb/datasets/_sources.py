@@ -156,7 +156,7 @@ class Lmdb(_Encoded):
         try:
             import lmdb
         except ImportError:
-            raise ValueError(f"{self} needs the package lmdb to be read; pip install lmdb") from None
+            raise ValueError(f"{self} needs the package lmdb to be read: pip install lmdb") from None
         try:
             return lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # from read-only disks too
         except lmdb.Error as error:

@@ -146,7 +146,7 @@ def _prepare(kind, reader, size, N, test_size):
     needed = 2 * N + test_size
     take = 2 * needed
     while True:  # photographs between the ends and the middle are not even read, unless duplicates ask for them
-        pixels, names, unreadable = reader.read(_spread(len(reader), take), size)
+        pixels, names, unreadable = reader.read(spread(len(reader), take), size)
         kept = np.flatnonzero(~near_duplicates(pixels))
         if len(kept) >= needed or take >= len(reader):
             break
@@ -179,7 +179,7 @@ def _too_few(kind, reader, kept, read, unreadable, N, test_size):
     return f"{message} {reader.hint()}".strip() if not len(reader) else message
 
 
-def _spread(n, take):
+def spread(n, take):
     """At most ``take`` positions of n: from both ends and, for the test set, the middle."""
     if take >= n:
         return list(range(n))

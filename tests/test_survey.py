@@ -1,0 +1,195 @@
+"""``gahb data``: what it counts against what was put there, and that its contact sheet harms nothing."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from test_photographs import picture
+from test_sources import PAGE, damage, fill
+
+from gahb import scales
+from gahb.cli import main
+from gahb.datasets import faces
+from gahb.datasets.survey import contact_sheet, survey
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Seven pictures of several sizes and modes, two of them again, and four that cannot be read."""
+    folder = fill(tmp_path / "my faces", ["a.png", "b.png", "c.jpg", "ünï/日本.png", "x.png"])
+    Image.fromarray(picture(7, 50, 60)[..., 0]).save(folder / "y.png")
+    Image.fromarray(picture(8, 218, 178)).convert("CMYK").save(folder / "z.jpg")
+    for name in ("d.png", "w.png"):
+        Image.fromarray(picture(0)).save(folder / name)  # a.png again
+    damage(folder)
+    whole = (folder / "c.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["data", *map(str, arguments)])
+
+
+def test_what_is_there_is_counted_and_named(mixed):
+    found = survey(mixed, size=20)
+    assert (found.found, found.examined, len(found.pixels)) == (13, 13, 7)
+    assert found.sizes == {(40, 40): 7, (50, 60): 1, (218, 178): 1}
+    assert found.modes == {"RGB": 7, "L": 1, "CMYK": 1}
+    assert found.near_duplicates == ["d.png", "w.png"]
+    assert found.unreadable == [
+        "cut.jpg (truncated)", "empty.png (empty)", "gone.jpg (No such file or directory)", "page.jpg (a web page)",
+    ]  # fmt: skip
+    assert torch.equal(found.pixels, faces(mixed, size=20, N=3, test_size=1).pixels)
+
+
+def test_the_command_prints_it_all(mixed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(mixed, "--size", 20)
+    assert result.exit_code == 0, result.output
+    for line in (
+        "folder my faces: 13 images, all examined",
+        "  sizes     40 x 40: 7, 50 x 60: 1, 218 x 178: 1 (height x width)",
+        "  modes     RGB: 7, L: 1, CMYK: 1",
+        "  unreadable: 4",
+        "    page.jpg (a web page)",
+        "  near duplicates: 2",
+        "  usable: 7, which suffice for",
+        "    smoke   faces   none; N = 1 needs 22, 10 needs 40, 40 needs 100",
+        f"contact sheet: {tmp_path / 'my faces-contact-sheet.png'}",
+    ):
+        assert line in result.output.splitlines()
+
+
+@pytest.mark.parametrize(("usable", "expected"), [(21, []), (22, [1]), (39, [1]), (40, [1, 10]), (100, [1, 10, 40])])
+def test_the_sizes_it_promises_are_those_that_training_gets(usable, expected, tmp_path):
+    np.save(tmp_path / "a.npy", np.stack([picture(seed, 20, 20, 1)[..., 0] for seed in range(usable)]))
+    found = survey(tmp_path / "a.npy", size=20)
+    (line,) = [line for line in found.lines() if re.match(r"\s+smoke\s+faces", line)]
+    promised = re.search(r"N = ([\d, ]+)(;|$)", line.partition(" needs ")[0].partition(";")[0])
+    assert [int(n) for n in promised[1].split(", ")] == expected if promised else expected == []
+    scale = scales.get("smoke")
+    for n in scale.face_N:
+        if n in expected:
+            assert len(faces(tmp_path / "a.npy", 20, n, scale.face_test).S1) == n
+        else:
+            with pytest.raises(ValueError, match=f"has {usable} usable"):
+                faces(tmp_path / "a.npy", 20, n, scale.face_test)
+
+
+def test_no_more_is_read_than_the_largest_set_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(scales, "SCALES", {"tiny": scales.Scale("tiny", (8), (1, 4), 2, 8, 3, 2)})
+    fill(tmp_path, [f"{i:02}.png" for i in range(30)], height=8, width=8)
+    found = survey(tmp_path, size=8)
+    assert (found.found, found.examined) == (30, 2 * (2 * 4 + 2))
+    assert "30 images, 20 examined" in found.lines()[0] and "not needed" in found.lines()[1]
+
+
+def test_many_names_are_cut_short_and_odd_ones_can_be_printed(tmp_path):
+    fill(tmp_path, ["a.png"])
+    for i in range(14):
+        (tmp_path / f"e{i:02}.png").write_bytes(b"")
+    lines = survey(tmp_path).lines()
+    assert "    e09.png (empty)" in lines and "    and 4 more" in lines and not any("e10" in line for line in lines)
+    (tmp_path / "0\udcff.png").write_bytes(b"")  # a name that is not UTF-8
+    "\n".join(survey(tmp_path).lines()).encode("utf-8")
+
+
+def test_arrays_and_the_partition_of_celeba_are_told(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.stack([picture(seed, 24, 20) for seed in range(3)]))
+    found = survey(tmp_path / "a.npz", size=12)
+    assert found.sizes == {(24, 20): 3} and found.modes == {"uint8, 24x20x3": 3}
+    for root, names in (("kaggle", ("", ".csv")), ("torch", ("celeba/", ".txt"))):
+        fill(tmp_path / root, [f"{names[0]}img_align_celeba/00000{i}.jpg" for i in range(2)], height=218, width=178)
+        (tmp_path / root / f"{names[0]}list_eval_partition{names[1]}").write_text("000000.jpg 0\n")
+        text = "\n".join(survey(tmp_path / root).lines())
+        assert "the central 160 x 160" in text and f"list_eval_partition{names[1]} is not used" in text
+
+
+# --- The contact sheet ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "shown"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (201, [0, 2, 100, 200])])
+def test_the_sheet_shows_evenly_spaced_images_as_they_are(n, shown, tmp_path):
+    pixels = torch.stack([torch.full((1, 16, 16), i, dtype=torch.uint8) for i in range(n)])
+    contact_sheet(pixels, tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    columns = round(min(n, 100) ** 0.5)
+    assert sheet.shape[1] == columns * 84 + 4
+    places = {0: 0, n - 1: min(n, 100) - 1} | ({i: i for i in shown} if n < 100 else {2: 1, 100: 50, 200: 99})
+    for value in shown:
+        row, column = divmod(places[value], columns)
+        tile = sheet[4 + 84 * row : 84 + 84 * row, 4 + 84 * column : 84 + 84 * column]
+        assert tile.shape == (80, 80) and (abs(tile.astype(int) - value) <= 1).all()
+
+
+def test_a_sheet_is_made_again_and_nothing_else_is_overwritten(mixed, tmp_path):
+    photograph = mixed / ".." / "photo.png"
+    Image.fromarray(picture(1)).save(photograph)
+    (tmp_path / "notes.png").write_text("notes")
+    (tmp_path / "folder.png").mkdir()
+    for path in (photograph, tmp_path / "notes.png", tmp_path / "folder.png"):
+        before = path.read_bytes() if path.is_file() else None
+        result = run(mixed, "--sheet", path)
+        assert result.exit_code == 1 and "is there and is no contact sheet" in result.output
+        assert before == (path.read_bytes() if path.is_file() else None)
+    result = run(mixed, "--sheet", tmp_path / "sheet.jpg")
+    assert result.exit_code == 1 and "ends in .png" in result.output and not (tmp_path / "sheet.jpg").exists()
+    for size in (20, 40):
+        assert run(mixed, "--sheet", tmp_path / "sheet.png", "--size", size).exit_code == 0
+    assert len(list(tmp_path.glob("*.png"))) == 4 and not list(tmp_path.glob(".*"))
+
+
+def test_a_sheet_is_never_put_among_the_photographs(mixed, tmp_path, monkeypatch):
+    monkeypatch.chdir(mixed / "ünï")
+    result = run(mixed, "--sheet", "sheet.png")
+    assert result.exit_code == 1 and "among the photographs" in result.output
+    result = run("..")
+    assert result.exit_code == 0 and (tmp_path / "my faces-contact-sheet.png").is_file()
+    assert survey(mixed).found == 13
+
+
+# --- What cannot be surveyed ------------------------------------------------------------------------------------------
+
+
+def test_what_holds_no_photographs_gets_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "archived").mkdir()
+    for name in ("archived/celeba.zip", "celeba.tar.gz"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
+    for name in ("page.zip", "page.jpg", "page.npz"):
+        (tmp_path / name).write_text(PAGE)
+    Image.fromarray(picture(0)).save(tmp_path / "one.jpg")
+    for name, message in {
+        "absent": "there is no folder or file absent; give a folder of images or an array",
+        "empty": "folder empty holds no images; give a folder of images or an array.",
+        "archived": "folder archived holds no images; .* It holds celeba.zip: unpack it.",
+        "celeba.tar.gz": r"celeba.tar.gz is neither a folder of images nor an array .*; unpack an archive first",
+        "page.zip": "page.zip is a web page and holds no images: .*; open its address in a browser",
+        "page.jpg": "page.jpg is a web page and holds no images: .*; open its address in a browser",
+        "page.npz": "page.npz is a web page and holds no images: .*; open its address in a browser",
+        "one.jpg": "one.jpg is one image; give the folder it is in",
+    }.items():
+        result = run(name)
+        assert result.exit_code == 1 and re.fullmatch(f"gahb: data: {message}\n", result.output), result.output
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_where_all_is_unreadable_there_is_a_list_and_no_sheet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "page.jpg").write_text(PAGE)
+    result = run("bad")
+    assert result.exit_code == 0 and "page.jpg (a web page)" in result.output and "usable: 0" in result.output
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_help_of_each_command_is_no_error():
+    for command in main.commands:
+        result = CliRunner().invoke(main, [command, "--help"])
+        assert result.exit_code == 0 and "Example: gahb" in result.output and "gahb: 0" not in result.output
