@@ -252,7 +252,20 @@ def verdict(claim, measured, scale):
     """``"reproduced"``, ``"not reproduced"``, or ``"not tested"`` (at smoke scale, or with nothing measured)."""
     if scale == "smoke" or not measured or measured.get("not_tested"):
         return "not tested"
-    return "reproduced" if claim.holds(measured, scale) else "not reproduced"
+    try:
+        holds = claim.holds(_numbers(measured), scale)
+    except KeyError as error:
+        raise ValueError(f"the ledger records nothing named {error} for claim {claim.id}; measure it again") from None
+    return "reproduced" if holds else "not reproduced"
+
+
+def _numbers(value):
+    """Null, which JSON holds for NaN, is NaN again: no rule holds for it."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float("nan") if value is None else value
 
 
 def find(id):

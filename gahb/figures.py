@@ -105,7 +105,8 @@ def note(folder, change):
 
 def show_image(ax, image, title="", vmin=0.0, vmax=1.0, cmap="gray"):
     """One image (H, W) or (1, H, W) on a fixed gray scale, without axes."""
-    ax.imshow(np.asarray(image).squeeze(), vmin=vmin, vmax=vmax, cmap=cmap)
+    image = np.asarray(image)
+    ax.imshow(image.reshape(image.shape[-2:]), vmin=vmin, vmax=vmax, cmap=cmap)
     ax.set_title(title, fontsize=9, pad=3)
     ax.set_xticks([])
     ax.set_yticks([])

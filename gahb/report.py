@@ -52,7 +52,7 @@ CAPTIONS = {
     "fig04b_c_alpha_images": ("Figure 4, images", "Examples of C-alpha images of each regularity."),
     "fig04c_wavelets": (
         "Section 3.2",
-        "The network against the best soft thresholding of wavelet coefficients, a basis that is the same for all images.",
+        "The network against the best soft thresholding of wavelet coefficients, one basis for all images.",
     ),
     "fig05_disks": (
         "Figure 5",
@@ -130,7 +130,9 @@ def _summary(rows, scale):
     counts = Counter(row["verdict"] for row in rows)
     text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
     if scale == "smoke":
-        text += ". This scale shows that everything runs; its networks are far too small and short of training to judge by"
+        text += (
+            ". This scale shows that everything runs; its networks are too small, and too briefly trained, to judge by"
+        )
     return f"Of {len(rows)} claims: {text}."
 
 

@@ -125,9 +125,9 @@ def _threads_of_kernels(threads):
 
 def run_notebook(path, output, parameters, timeout):
     """Execute one notebook with those of ``parameters`` that it has; None, or one sentence on what failed."""
-    known = papermill.inspect_notebook(str(path))
-    chosen = {key: value for key, value in parameters.items() if key in known}
     try:
+        known = papermill.inspect_notebook(str(path))
+        chosen = {key: value for key, value in parameters.items() if key in known}
         papermill.execute_notebook(
             str(path),
             str(output),

@@ -71,8 +71,8 @@ test_psnr = {N: metrics.psnr_table(denoisers[N], test, sigmas, run.seed).numpy()
 
 # %% [markdown]
 # The perfect memorizer is known in closed form. For the training set as prior, the optimal denoiser is the posterior
-# mean $\sum_i w_i x_i$ with $w_i \propto \exp(-\lVert y - x_i \rVert^2 / 2\sigma^2)$. Its curves are drawn dotted beside
-# those of the networks: a network that had fitted its training set completely would follow them.
+# mean $\sum_i w_i x_i$ with $w_i \propto \exp(-\lVert y - x_i \rVert^2 / 2\sigma^2)$. Its curves are drawn dotted,
+# beside those of the networks: a network that had fitted its training set completely would follow them.
 
 
 # %%
@@ -144,7 +144,7 @@ run.claim("1.6", N=N_most, largest_gap_db=gap.max(), input_db=input_db, gap_db=g
 # %% [markdown]
 # ## Equation 5: the gap as a bound on the KL divergence
 #
-# The density that a denoiser implies is as far from the truth as its error is from the least error, at all noise levels:
+# The density that a denoiser implies is as far from the truth as its error is from the least error, over all noise:
 #
 # $$D_\mathrm{KL}(p \,\|\, p_\theta) \leq
 # \int_0^\infty \left(\mathrm{MSE}(f_\theta, \sigma^2) - \mathrm{MSE}(f^\star, \sigma^2)\right) \sigma^{-3}\, d\sigma.

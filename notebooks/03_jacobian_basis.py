@@ -121,7 +121,7 @@ if released is None:
 else:
     from skimage import data
 
-    camera = torch.tensor(data.camera()[::4, ::4] / 255, dtype=torch.float32)
+    camera = torch.tensor(data.camera() / 255).float().view(128, 4, 128, 4).mean((1, 3))  # 128x128
     crops = camera.unfold(0, test.shape[-2], 24).unfold(1, test.shape[-1], 24).reshape(-1, 1, *test.shape[-2:])
     crops = run.to(crops[:: max(1, len(crops) // run.scale.analysed)][: run.scale.analysed])
     theirs = [asymmetry_and_negative_share(released, crops, level) for level in levels]
@@ -217,14 +217,19 @@ run.save(fig, "fig03c_oracle")
 # ## A released denoiser on a photograph
 #
 # The same analysis of a network that was trained by the paper's authors on larger photographs; no training is needed.
+# The leading vectors come from products with the Jacobian, not from the whole matrix.
 
 # %%
 if released is not None:
-    photo = bases.analyse(released, crops[len(crops) // 2], sigma, run.seed)
-    values = photo.basis.shrinkage.cpu()
-    fig = look.new(look.WIDTH, 3.6)
-    left, right = fig.subfigures(1, 2, width_ratios=[1, 1.25])
-    look.image_row(left, photo.images, ["photograph", rf"noisy, $\sigma$ = {sigma}", "denoised"])
-    look.vector_grid(right, photo.basis.vectors.cpu()[:10], look.shrinkage_titles(values[:10]))
+    photo = bases.analyse(released, run.to(camera[None, 16:80, 32:96]), sigma, run.seed, k=24)
+    chosen = [*range(8), *range(8, 24, 4)]
+    fig = look.new(look.WIDTH, 4.0)
+    left, right = fig.subfigures(1, 2, width_ratios=[1, 2.2])
+    for ax, picture, title in zip(
+        left.subplots(3, 1), photo.images, ("clean", rf"$\sigma$ = {sigma}", "denoised"), strict=True
+    ):
+        look.show_image(ax, picture, title)
+    look.vector_grid(right, photo.basis.vectors.cpu()[chosen], look.shrinkage_titles(photo.basis.shrinkage, chosen), 4)
+    right.suptitle(r"vectors $e_k(y)$ in which the denoiser shrinks")
     run.save(fig, "fig03d_released")
 run.finish()

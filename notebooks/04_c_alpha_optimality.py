@@ -18,9 +18,9 @@
 #
 # *Section 3.2, Figures 4, 10 and 11, Appendix D.*
 #
-# A geometric $C^\alpha$ image is regular, of order $\alpha$, except along a contour that is regular too. For such images
-# the best possible denoiser is known as noise vanishes: its PSNR rises with slope $\alpha / (\alpha + 1)$, and bandlet
-# bases, harmonics that follow the contour, reach it. Does a network?
+# A geometric $C^\alpha$ image is regular, of order $\alpha$, except along a contour that is regular too. For such
+# images the best possible denoiser is known as noise vanishes: its PSNR rises with slope $\alpha / (\alpha + 1)$.
+# Bandlet bases, harmonics that follow the contour, reach it. Does a network?
 
 # %% tags=["parameters"]
 scale = "smoke"  # smoke, laptop or paper

@@ -19,9 +19,9 @@
 # *Section 3.3, Figures 5, 12 and 13.*
 #
 # Disks of any centre, radius, foreground and background form a five-dimensional manifold. For small noise the optimal
-# denoiser projects on its tangent space: five factors $\lambda_k = 1$, all others 0, an error of $5 \sigma^2$ and a PSNR
-# of slope 1. The network finds the tangent space, and keeps more than it should: harmonics along the disk and in the
-# background.
+# denoiser projects on its tangent space: five factors $\lambda_k = 1$, all others 0, an error of $5 \sigma^2$ and a
+# PSNR of slope 1. The network finds the tangent space, and keeps more than it should: harmonics along the disk and
+# in the background.
 
 # %% tags=["parameters"]
 scale = "smoke"  # smoke, laptop or paper
@@ -138,8 +138,8 @@ run.save(fig, "fig05b_disks_rank")
 # ## Figure 12: one image times an intensity
 #
 # The class is a ray. The optimal denoiser projects on it: $e_1 = x / \lVert x \rVert$ with $\lambda_1 = 1$, all else 0.
-# The paper's image is a face. Here it is a geometric image, so that the trained network can be passed on: the weights of
-# a network that has seen one face hold that face.
+# The paper's image is a face. Here it is a geometric image, so that the trained network can be passed on: the weights
+# of a network that has seen one face hold that face.
 
 # %%
 image = run.to(scales.ray_image(run.scale))

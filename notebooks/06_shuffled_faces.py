@@ -80,10 +80,10 @@ coefficients = vectors.flatten(1) @ datasets.shuffled(face.clean).flatten()
 # ## Figure 6
 
 # %%
-fig = look.new(look.WIDTH, 6.6)
+fig = look.new(look.WIDTH, 6.0)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1, 1.1])
 a, b, c = top.subfigures(1, 3, width_ratios=[0.9, 1, 1])
-titles = ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised", "shuffled", "noisy", "by Fig. 3's"]
+titles = ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised", "shuffled", "noisy", "faces network"]
 pictures = [
     *face.images[:2],
     denoised[0, 0].cpu(),

@@ -1,0 +1,37 @@
+"""The picture of the README: a geometric image, and the vectors in which a denoiser shrinks it.
+
+Run with ``python figures/adaptive_basis.py``; trains one small network first, about a quarter of an hour.
+"""
+
+from pathlib import Path
+
+import gahb
+from gahb import bases, datasets
+from gahb import figures as look
+
+SIZE, ALPHA, SIGMA = 32, 3.0, 0.1
+
+recipe = gahb.Recipe(
+    "readme",
+    {"class": "c_alpha", "n": 10_000, "size": SIZE, "alpha": ALPHA, "seed": 0},
+    network="UNet",
+    size={"channels": 16, "blocks": 2},
+    sigma_law="sqrt-uniform",
+    weight_power=1.0,
+    batch_size=16,
+    images_seen=64_000,
+    learning_rate=6e-3,
+    schedule="one-cycle",
+)
+denoiser = gahb.trained(recipe)
+image = datasets.c_alpha(8, SIZE, ALPHA, seed=1000)[2]
+at = bases.analyse(denoiser, image, SIGMA)
+chosen = [0, 1, 2, 3, 4, 5, 7, 9, 12, 15, 20, 25, 30, 40]
+
+look.style()
+fig = look.new(11, 3.3)
+left, right = fig.subfigures(1, 2, width_ratios=[1.6, 7])
+for ax, picture, title in zip(left.subplots(3, 1), at.images, ("clean", "noisy", "denoised"), strict=True):
+    look.show_image(ax, picture, title)
+look.vector_grid(right, at.basis.vectors[chosen], look.shrinkage_titles(at.basis.shrinkage, chosen), 7)
+look.save(fig, "adaptive_basis", Path(__file__).parent, {"script": "figures/adaptive_basis.py"})

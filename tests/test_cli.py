@@ -1,0 +1,109 @@
+"""The command line: what a user types, and the sentence that a mistake gets."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from gahb import claims, scales
+from gahb.cli import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_help_names_every_command_with_an_example():
+    result = run("--help")
+    assert result.exit_code == 0
+    for name, command in main.commands.items():
+        assert name in result.output
+        assert f"Example: gahb {name}" in command.help
+        assert run(name, "--help").exit_code == 0
+
+
+def test_python_m_gahb_is_the_same():
+    shown = subprocess.run([sys.executable, "-m", "gahb", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("gahb, version")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("reproduce", "--scale", "huge"), "unknown scale 'huge'"),
+        (("reproduce", "--only", "99"), "--only 99 names no notebook"),
+        (("reproduce", "--device", "abacus"), "device 'abacus' is not available"),
+        (("reproduce", "--jobs", "0"), "jobs must be at least 1"),
+        (("train", "--scale", "huge"), "unknown scale 'huge'"),
+        (("train", "--only", "cats"), "--only cats names no denoiser"),
+        (("train", "--faces", "no/such/folder"), "no folder or file"),
+        (("claims", "--figures", "no/such/folder"), "no ledger"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments, sentence, tmp_path):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert result.stderr.startswith("gahb: ")
+    assert "Traceback" not in result.output
+
+
+def test_unknown_option_is_refused():
+    result = run("reproduce", "--sclae", "smoke")
+    assert result.exit_code == 2
+    assert "--sclae" in result.output
+
+
+def tiny(monkeypatch):
+    """A smoke scale whose networks train in no time."""
+    fast = scales.SMOKE_TRAINING | {"images_seen": 64, "size": {"depth": 2, "channels": 2}}
+    scale = scales.replace(scales.get("smoke"), training=fast, synthetic_training=fast, class_N=8)
+    monkeypatch.setitem(scales.SCALES, "smoke", scale)
+
+
+def test_train_list_and_train_again(monkeypatch, tmp_path):
+    tiny(monkeypatch)
+    arguments = ("train", "--only", "faces-S1", "--store", tmp_path / "store", "--jobs", 1)
+    first = run(*arguments)
+    assert first.exit_code == 0, first.output
+    assert first.output.count("trained in") == 3
+    assert "3 of 3 denoisers are in the store" in run(*arguments).output
+    listed = run("list", "--store", tmp_path / "store").output
+    assert listed.count("faces-S1-N") == 3
+    assert "64 images" in listed
+
+
+def test_train_in_several_processes(tmp_path):
+    """Two at once; the workers are new processes, so this trains the real smoke scale's smallest sets."""
+    arguments = ("train", "--only", "faces-S1-N1", "--store", tmp_path, "--jobs", 2)
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert {path.name.rsplit("-", 1)[0] for path in tmp_path.glob("faces-*")} == {"faces-S1-N1", "faces-S1-N10"}
+    assert len(list(tmp_path.glob("*/weights.safetensors"))) == 2
+
+
+def test_time_limit_stops_and_goes_on(monkeypatch, tmp_path):
+    tiny(monkeypatch)
+    arguments = ("train", "--only", "disks", "--store", tmp_path, "--jobs", 1)
+    stopped = run(*arguments, "--time-limit", 1e-6)
+    assert stopped.exit_code == 0
+    assert "time limit reached" in stopped.output
+    assert not list(tmp_path.glob("*/weights.safetensors"))
+    assert run(*arguments).exit_code == 0
+    assert len(list(tmp_path.glob("*/weights.safetensors"))) == 1
+
+
+def test_claims_are_judged_from_the_ledger(tmp_path):
+    claims.record("5.2", {"cosine": 0.95}, "laptop", tmp_path / "laptop")
+    lines = run("claims", "--scale", "laptop", "--figures", tmp_path).output.splitlines()
+    assert len(lines) == len(claims.CLAIMS)
+    assert [line for line in lines if "not tested" not in line] == [
+        "5.2  reproduced      The top five vectors span the tangent space."
+    ]
+    ledger = tmp_path / "laptop" / "claims.json"
+    rows = json.loads(ledger.read_text())
+    next(row for row in rows if row["id"] == "5.2")["measured"]["cosine"] = 0.5
+    ledger.write_text(json.dumps(rows))
+    assert "5.2  not reproduced" in run("claims", "--scale", "laptop", "--figures", tmp_path).output

@@ -1,0 +1,75 @@
+"""Figures: fixed scales, diverging maps centred on zero, and what made them."""
+
+import json
+
+import matplotlib
+import numpy as np
+import pytest
+import seaborn as sns
+import torch
+
+from gahb import claims, report
+from gahb import figures as look
+
+matplotlib.use("agg")
+
+
+def test_images_share_one_gray_scale():
+    fig = look.new()
+    axes = look.image_row(fig, [torch.zeros(1, 4, 4), torch.full((4, 4), 0.5)], ["a", "b"])
+    assert [ax.images[0].get_clim() for ax in axes] == [(0, 1), (0, 1)]
+
+
+def test_vectors_are_centred_on_zero():
+    fig = look.new()
+    axes = look.vector_grid(fig, torch.tensor([[[-3.0, 1.0]], [[0.0, 0.0]]]), ["a", "b"], 5)
+    assert axes[0].images[0].get_clim() == (-3, 3)
+    assert axes[1].images[0].get_clim() == (-1, 1)
+    assert len(axes) == 5
+
+
+def test_titles_number_vectors_from_one():
+    assert look.shrinkage_titles(torch.tensor([0.5, 0.25]), [1]) == [r"$\lambda_{2}$ = 0.25"]
+
+
+def test_one_colour_for_one_thing():
+    assert len(set(look.COLOURS.values())) >= len(look.COLOURS) - 2  # pair and coefficient are both the paper's blue
+    assert list(look.ladder((1, 10))) == [1, 10]
+    assert look.ladder((1, 10))[1] == sns.color_palette("viridis", 3)[0]
+
+
+def test_same_gray_stretches_to_the_quantiles():
+    limits = look.same_gray(np.linspace(0, 1, 101))
+    assert limits == {"vmin": pytest.approx(0.01), "vmax": pytest.approx(0.99)}
+    flat = look.same_gray(np.zeros(4))
+    assert flat["vmax"] > flat["vmin"]
+
+
+def test_saved_figure_says_what_made_it(tmp_path):
+    look.style()
+    made_by = {"notebook": "03_x", "scale": "smoke", "seed": 5}
+    for _ in range(2):
+        fig = look.new(4, 3)
+        fig.subplots().plot([1, 2])
+        look.save(fig, "fig03_x", tmp_path, made_by)
+        files = [(tmp_path / f"fig03_x.{suffix}").read_bytes() for suffix in ("png", "pdf")]
+    assert all(b"03_x" in data for data in files)
+    assert json.loads((tmp_path / "provenance.json").read_text())["figures"] == {"fig03_x": made_by}
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_report_of_a_ledger(tmp_path):
+    """Counts, escaped bars, and only the figures that are there."""
+    claims.record("5.2", {"cosine": 0.95}, "laptop", tmp_path)
+    look.note(tmp_path, lambda record: record.update(scale={"name": "laptop"}))
+    (tmp_path / "fig05_disks.png").write_bytes(b"")
+    text = report.report(tmp_path)
+    assert "Of 34 claims: 1 reproduced, 0 not reproduced, 33 not tested." in text
+    assert "(fig05_disks.png)" in text
+    assert "(fig01" not in text
+    row = next(line for line in text.splitlines() if line.startswith("| 3.3 |"))
+    assert r"\|SURE - MSE\|" in row
+
+
+def test_captions_cover_figures_1_to_13():
+    assert {name[:5] for name in report.CAPTIONS} == {f"fig{n:02d}" for n in range(1, 14)}

@@ -1,0 +1,78 @@
+"""What every notebook does first, and how a run fails."""
+
+import inspect
+
+import nbformat
+import pytest
+
+from gahb import notebook
+from gahb.reproduce import run_notebook
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"scale": "huge"}, "unknown scale 'huge'"),
+        ({"device": "abacus"}, "device 'abacus'"),
+        ({"faces": "no/such/folder"}, "faces: there is no folder or file no/such/folder"),
+        ({"scenes": "no/such/file.npz"}, "scenes: there is no folder or file"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": 0.5}, "seed must be"),
+    ],
+)
+def test_bad_parameters_fail_with_one_sentence(parameters, sentence, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        notebook.start("test", store=tmp_path, figures=tmp_path, **parameters)
+
+
+def test_start_takes_the_parameters_of_the_notebooks():
+    taken = set(inspect.signature(notebook.start).parameters) - {"notebook"}
+    assert taken == set(notebook.PARAMETERS) - {"denoiser"}  # of notebook 03 alone, which reads it itself
+
+
+def write_notebook(path, *cells):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nb.cells[0].metadata["tags"] = ["parameters"]
+    nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nb, path)
+    return path
+
+
+START = "from gahb import notebook\nrun = notebook.start('n', scale=scale, store=store, figures=store)"
+
+
+def test_unknown_parameter_is_refused(tmp_path):
+    """Papermill injects a parameter that the notebook does not have, and only warns."""
+    import papermill
+
+    path = write_notebook(tmp_path / "n.ipynb", "scale = 'smoke'\nstore = '.'", START)
+    with pytest.raises(papermill.PapermillExecutionError, match="unknown parameter sclae"):
+        papermill.execute_notebook(
+            str(path), str(tmp_path / "out.ipynb"), {"sclae": "laptop"}, kernel_name="python3", progress_bar=False
+        )
+
+
+def test_known_parameters_pass_and_the_kernel_of_this_environment_is_taken(tmp_path):
+    path = write_notebook(tmp_path / "n.ipynb", "scale = 'smoke'\nstore = '.'", START, "print(run.scale.name)")
+    nb = nbformat.read(path, as_version=4)
+    nb.metadata["kernelspec"] = {"name": "somebody-elses", "display_name": "x", "language": "python"}
+    nbformat.write(nb, path)
+    parameters = {"scale": "laptop", "store": str(tmp_path), "faces": "unused"}
+    assert run_notebook(path, tmp_path / "out.ipynb", parameters, 120) is None
+    assert "laptop" in (tmp_path / "out.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import os; os._exit(1)", "DeadKernelError"),
+        ("import time; time.sleep(600)", "CellTimeoutError"),
+    ],
+)
+def test_a_cell_that_fails_dies_or_hangs_is_one_sentence(cell, sentence, tmp_path):
+    path = write_notebook(tmp_path / "n.ipynb", "scale = 'smoke'", cell)
+    error = run_notebook(path, tmp_path / "out.ipynb", {}, 8)
+    assert error is not None
+    assert sentence in error
+    assert (tmp_path / "out.ipynb").is_file()

@@ -1,0 +1,69 @@
+"""Scales and recipes: the paper's own settings, and one identity for each denoiser."""
+
+import math
+
+import pytest
+import torch
+
+from gahb import scales, store
+
+
+def test_paper_scale_is_the_papers():
+    """Figures 1, 2 and 8, Appendix A."""
+    paper = scales.get("paper")
+    assert (paper.face_size, paper.face_N) == (40, (1, 10, 100, 1000, 10_000))
+    assert (paper.scene_size, paper.scene_N) == (32, 20_000)
+    assert (paper.step_size, paper.sigma_0, paper.sigma_end) == (0.01, 1, 0.01)
+    for training in (paper.training, paper.synthetic_training):
+        assert training["network"] == "BFCNN"
+        assert training["size"] == {"depth": 20, "channels": 64}
+        assert training["batch_size"] == 512
+        assert training["sigma_law"] == "uniform"
+    assert paper.class_N == 10_000
+    assert paper.contour_alphas == (1.5, 2, 4)
+    assert paper.background_alpha == 8
+
+
+def test_sigmas_are_the_stated_input_psnr():
+    for scale in scales.SCALES.values():
+        assert [-20 * math.log10(s) for s in scale.sigmas] == pytest.approx(scale.input_db, abs=1e-9)
+        assert scale.sigmas[0] == 1
+
+
+def test_unknown_scale_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"'labtop'.*smoke, laptop, paper.*did you mean laptop"):
+        scales.get("labtop")
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    scale = scales.get("smoke")
+    return scale, scales.faces(scale), scales.scenes(scale)
+
+
+def test_recipes_have_distinct_identities(smoke):
+    recipes = scales.recipes(*smoke)
+    assert len({store.identity(recipe) for recipe in recipes}) == len(recipes) == 19
+
+
+def test_recipes_train_on_what_they_say(smoke):
+    scale, faces, _ = smoke
+    for part in ("S1", "S2"):
+        recipe = scales.photograph_recipe(scale, faces, part, 10)
+        assert torch.equal(recipe.images.float() / 255, getattr(faces, part)[:10])
+    ordinary, shuffled = scales.photograph_recipe(scale, faces, "S1"), scales.shuffled_recipe(scale, faces)
+    assert len(ordinary.images) == len(shuffled.images) == scale.face_N[-1]
+    assert not torch.equal(ordinary.images, shuffled.images)
+    assert torch.equal(ordinary.images.flatten(1).sort(1).values, shuffled.images.flatten(1).sort(1).values)
+    for recipe in (scales.c_alpha_recipe(scale, 2.0), scales.disks_recipe(scale), scales.ray_recipe(scale)):
+        assert store.training_images(recipe).shape == (scale.class_N, 1, scale.class_size, scale.class_size)
+
+
+def test_ray_images_are_multiples_of_one(smoke):
+    images = store.training_images(scales.ray_recipe(smoke[0])).flatten(1).double()
+    assert float(torch.linalg.svdvals(images)[1]) < 1e-5
+
+
+def test_seed_changes_every_recipe(smoke):
+    first, second = ({store.identity(r) for r in scales.recipes(*smoke, seed=s)} for s in (0, 1))
+    assert not first & second
