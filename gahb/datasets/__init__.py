@@ -2,6 +2,7 @@
 
 from gahb.datasets.geometric import backgrounds, c_alpha, contours
 from gahb.datasets.manifolds import (
+    disk_at,
     disk_parameters,
     disk_tangents,
     disks,
@@ -18,6 +19,7 @@ __all__ = [
     "backgrounds",
     "c_alpha",
     "contours",
+    "disk_at",
     "disk_parameters",
     "disk_tangents",
     "disks",

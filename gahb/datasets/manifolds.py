@@ -45,6 +45,37 @@ def disk_tangents(n, size, seed=0):
     return _tangents(_render_disks, parameters, size).float()
 
 
+def disk_at(parameters, size):
+    """Disks of given parameters, and their derivatives by them.
+
+    Parameters
+    ----------
+    parameters : array (n, 5)
+        Centre row and column, radius (pixels, above half a pixel), foreground, background; where
+        :func:`disks` draws its own, by :func:`disk_parameters`, any may stand here.
+    size : int
+        Height and width, pixels.
+
+    Returns
+    -------
+    images : Tensor (n, 1, size, size), float32
+    tangents : Tensor (n, 5, size, size), float32
+        In the order of the parameters.
+
+    Raises
+    ------
+    ValueError
+        If the parameters are not (n, 5) finite numbers, or a radius is too small.
+    """
+    parameters = torch.as_tensor(parameters, dtype=torch.float64)
+    if parameters.ndim != 2 or parameters.shape[1] != 5 or not parameters.isfinite().all():
+        raise ValueError(f"parameters must be (n, 5) finite numbers, got shape {tuple(parameters.shape)}")
+    if (parameters[:, 2] <= EDGE).any():
+        raise ValueError(f"the radius of a disk must be above {EDGE} pixel, got {float(parameters[:, 2].min())}")
+    _checks.count(size, "size")
+    return _render_disks(parameters, size)[:, None].float(), _tangents(_render_disks, parameters, size).float()
+
+
 def disk_parameters(n, size, seed=0):
     """Parameters of :func:`disks`: centre row and column, radius (pixels), foreground, background; (n, 5)."""
     _checks.count(n, "n")

@@ -1,0 +1,239 @@
+"""Explorers in a notebook: move a slider, and see what a denoiser does (notebooks 03 and 05)."""
+
+import html
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+import gahb
+from gahb import bases, datasets
+from gahb import figures as look
+from gahb import store as stores
+from gahb.datasets._pixels import read_gray, to_pixels
+
+OWN = "of this notebook"
+DISK = ("row", "column", "radius", "foreground", "background")
+
+
+class Explorer(widgets.VBox):
+    """Controls above a picture that follows them. A viewer without widgets shows the picture alone.
+
+    Parameters
+    ----------
+    controls : dict of widgets
+        By name.
+    draw : callable
+        Takes the value of each control under its name, returns a figure.
+
+    Attributes
+    ----------
+    controls : dict of widgets
+        ``explorer.controls["k"].value = 3`` is the same as moving that slider.
+    picture : widgets.Image
+    message : widgets.HTML
+        What went wrong at the last move, else empty.
+    """
+
+    def __init__(self, controls, draw):
+        self.controls = controls
+        self.picture = widgets.Image(layout={"width": "100%", "max_width": f"{100 * look.WIDTH:.0f}px"})
+        self.message = widgets.HTML()
+        self._draw = draw
+        panel = widgets.Box(list(controls.values()), layout={"flex_flow": "row wrap"})
+        super().__init__([panel, self.message, self.picture])
+        self._follow()
+        for control in controls.values():
+            control.observe(self._move, "value")
+
+    def _follow(self):
+        fig = self._draw(**{name: control.value for name, control in self.controls.items()})
+        self.picture.value = png(fig)
+
+    def _move(self, change):
+        try:
+            self._follow()
+            self.message.value = ""
+        except Exception as error:  # raised here, it would be seen nowhere
+            self.message.value = f"<b>{html.escape(str(error) or type(error).__name__)}</b>"
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        return None if bundle is None else bundle | {"image/png": self.picture.value}
+
+
+def adaptive_basis(net, images, store=None, sigma=0.15, seed=0):
+    """Explorer of notebook 03: one image, its noise, a denoiser, and the basis in which it shrinks.
+
+    Parameters
+    ----------
+    net : nn.Module
+        The notebook's own denoiser; those of the store for images of this size stand beside it.
+    images : Tensor (B, C, H, W)
+        Images to choose from, intensities in [0, 1]; a file of one's own takes their place until
+        another of them is chosen.
+    store : str or Path, optional
+        Folder of trained denoisers; see :func:`gahb.store.default_store`.
+    sigma : float
+        Noise level to begin with, intensities.
+    seed : int
+        Seed of the noise.
+
+    Returns
+    -------
+    Explorer
+    """
+    store, device, size = Path(store or stores.default_store()).expanduser(), images.device, images.shape[-1]
+
+    @lru_cache(maxsize=1)
+    def network(name):
+        return net if name == OWN else _of_store(store / name, device)
+
+    @lru_cache(maxsize=1)  # so that moving k alone computes nothing
+    def analysis(name, image, sigma):
+        clean = images[image] if isinstance(image, int) else _of_file(image, size).to(images)
+        return bases.analyse(network(name), clean, sigma, seed)
+
+    def draw(denoiser, image, file, sigma, k):
+        return draw_basis(analysis(denoiser, bytes(file[0]["content"]) if file else image, sigma), k)
+
+    controls = {
+        "denoiser": widgets.Dropdown(options=[OWN, *_of_size(store, size)], description="denoiser"),
+        "image": _slider(widgets.IntSlider, "test image", 0, len(images) - 1, 0),
+        "file": widgets.FileUpload(accept="image/*", description="own image"),
+        "sigma": _slider(widgets.FloatLogSlider, "noise σ", -2, 0, sigma, step=0.05, readout_format=".3f"),
+        "k": _slider(widgets.IntSlider, "vector k", 1, images[0].numel(), 1),
+    }
+    controls["image"].observe(lambda change: setattr(controls["file"], "value", ()), "value")
+    return Explorer(controls, draw)
+
+
+def disk(net, size, sigma=0.04, seed=0):
+    """Explorer of notebook 05: move a disk, and compare its tangent space with the adaptive basis.
+
+    Parameters
+    ----------
+    net : nn.Module
+        A denoiser of disks.
+    size : int
+        Height and width of its images, pixels.
+    sigma : float
+        Noise level to begin with, intensities.
+    seed : int
+        Seed of the noise.
+
+    Returns
+    -------
+    Explorer
+    """
+    device = next(net.parameters()).device
+
+    def draw(sigma, **parameters):
+        images, tangents = datasets.disk_at([list(parameters.values())], size)
+        return draw_disk(bases.analyse(net, images[0].to(device), sigma, seed), tangents[0])
+
+    middle, largest = (size - 1) / 2, size / 2 - 1.5  # as in the images of the class
+    ranges = ((0, size - 1, middle), (0, size - 1, middle), (3, largest, 0.6 * largest), (0, 1, 0.9), (0, 1, 0.2))
+    controls = {
+        name: _slider(widgets.FloatSlider, name, low, high, start, step=0.05 if high == 1 else 0.5)
+        for name, (low, high, start) in zip(DISK, ranges, strict=True)
+    }
+    controls["sigma"] = _slider(widgets.FloatLogSlider, "noise σ", -2, 0, sigma, step=0.05, readout_format=".3f")
+    return Explorer(controls, draw)
+
+
+def draw_basis(analysis, k):
+    """The images of a :class:`gahb.bases.Analysis`, its factors and coefficients, and its ``k``-th vector, from 1.
+
+    Returns
+    -------
+    Figure
+    """
+    shrinkage, coefficients = analysis.basis.shrinkage.cpu(), analysis.coefficients.cpu()
+    fig = Figure(figsize=(look.WIDTH, 4.6))
+    grid = fig.add_gridspec(2, 4, left=0.075, right=0.925, top=0.94, bottom=0.115, hspace=0.16, wspace=0.06)
+    _show_images(fig, grid, analysis)
+    title = f"{_name(k)}: λ = {shrinkage[k - 1]:.3f}, ⟨x, e⟩ = {coefficients[k - 1]:.2f}"
+    look.show_vector(fig.add_subplot(grid[0, 3]), analysis.basis.vectors[k - 1].cpu(), title)
+    ax = fig.add_subplot(grid[1, :])
+    _decay(ax, shrinkage, coefficients)
+    ax.axvline(k, color="0.6", linewidth=1, zorder=0)
+    ax.plot(k, shrinkage[k - 1], "o", color=look.COLOURS["shrinkage"])
+    rank = f"effective rank {bases.effective_rank(shrinkage):.1f} of {len(shrinkage)}"
+    ax.set_title(f"{rank}, asymmetry {analysis.basis.asymmetry:.2f}", fontsize=9)
+    return fig
+
+
+def draw_disk(analysis, tangents):
+    """The same of a disk, its tangent vectors (5, H, W), and the first five vectors of the basis.
+
+    Returns
+    -------
+    Figure
+    """
+    shrinkage, vectors = analysis.basis.shrinkage.cpu(), analysis.basis.vectors[:5].cpu()
+    fig = Figure(figsize=(look.WIDTH, 6))
+    grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.3, wspace=0.08)
+    _show_images(fig, grid, analysis)
+    _decay(fig.add_axes((0.69, 0.76, 0.22, 0.2)), shrinkage, analysis.coefficients.cpu())
+    for column, name in enumerate(DISK):
+        look.show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
+        title = f"{_name(column + 1)}: λ = {shrinkage[column]:.2f}"
+        look.show_vector(fig.add_subplot(grid[2, column]), vectors[column], title)
+    cosine = bases.subspace_cosine(vectors, tangents)
+    text = f"cosine of the largest angle between the span of these five and the tangent space: {cosine:.2f}"
+    fig.text(0.5, 0.345, text, ha="center", fontsize=9)
+    return fig
+
+
+def png(fig):
+    """A figure as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def _show_images(fig, grid, analysis):
+    psnr = [float(gahb.psnr(analysis.clean, image)) for image in (analysis.noisy, analysis.denoised)]
+    titles = ("clean", f"noisy, {psnr[0]:.1f} dB", f"denoised, {psnr[1]:.1f} dB")
+    for column, (image, title) in enumerate(zip(analysis.images, titles, strict=True)):
+        look.show_image(fig.add_subplot(grid[0, column]), image, title)
+
+
+def _decay(ax, shrinkage, coefficients):
+    look.decay(ax, shrinkage, coefficients)
+    for each in ax.figure.axes:
+        each.minorticks_off()  # they take a third of the time of a move
+
+
+def _name(k):
+    """e with the index k, as text: mathtext is parsed anew for each title, too slowly for a slider."""
+    return "e" + str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def _slider(kind, label, low, high, value, **options):
+    return kind(value, min=low, max=high, description=label, style={"description_width": "6em"}, **options)
+
+
+def _of_size(store, size):
+    """Folders of a store whose denoisers were trained on images of this size."""
+    rows = stores.stored(store)
+    return [row["folder"] for row in rows if row.get("recipe", {}).get("data", {}).get("size") == size]
+
+
+def _of_store(folder, device):
+    net = stores.load(folder, str(device))
+    if net is None:
+        raise ValueError(f"the weights in {folder.name} are damaged or gone; train that denoiser again")
+    return net
+
+
+def _of_file(content, size):
+    """A photograph (1, size, size) from the bytes of an image file."""
+    try:
+        gray, _ = read_gray(io.BytesIO(content))
+    except Exception:  # each of Pillow's decoders has errors of its own
+        raise ValueError("this file is no image that can be read; take a PNG or JPEG") from None
+    return datasets.as_float(to_pixels(gray, size))[0]
