@@ -232,4 +232,18 @@ if released is not None:
     look.vector_grid(right, photo.basis.vectors.cpu()[chosen], look.shrinkage_titles(photo.basis.shrinkage, chosen), 4)
     right.suptitle(r"vectors $e_k(y)$ in which the denoiser shrinks")
     run.save(fig, "fig03d_released")
+
+# %% [markdown]
+# ## Explore
+#
+# Choose a denoiser, an image and a noise level, and step through the vectors. Those trained on few images shrink in a
+# basis of their training images; those of other classes bring their own geometry to a face. (The sliders live in
+# JupyterLab, with a running kernel; elsewhere the first picture stands here.)
+
+# %%
+from gahb import explorer
+
+explorer.adaptive_basis(net, test, run.store, sigma, run.seed)
+
+# %%
 run.finish()

@@ -79,6 +79,7 @@ look.image_row(a, disk.images, ["clean", rf"noisy, $\sigma$ = {sigma}", "denoise
 look.decay(b.subplots(), disk.basis.shrinkage.cpu(), disk.coefficients.cpu())
 ax = c.subplots()
 ax.plot(input_db, table.mean(1), "o-", ms=3, color=look.COLOURS["network"], label=f"network, slope {slope.slope:.2f}")
+ax.fill_between(input_db, *statistics.band(table), color=look.COLOURS["network"], alpha=0.2, linewidth=0)
 optimum = input_db + 10 * np.log10(d / 5)
 ax.plot(input_db, optimum, label="optimal, slope 1", **look.OPTIMAL)
 look.psnr_axes(ax)
@@ -112,16 +113,15 @@ run.claim(
 
 # %%
 levels = [0.3, 0.1, 0.03, 0.01]
-rank_at = [
-    np.mean(
-        [bases.effective_rank(bases.analyse(net, x, s, run.seed).basis.shrinkage) for x in test[: run.scale.analysed]]
-    )
-    for s in levels
-]
-run.claim("5.4", sigma=levels, rank=rank_at)
+several = test[: run.scale.analysed]
+rank_at = np.array(
+    [[bases.effective_rank(bases.analyse(net, x, s, run.seed).basis.shrinkage) for x in several] for s in levels]
+)
+run.claim("5.4", sigma=levels, rank=rank_at.mean(1), band=statistics.band(rank_at), images=len(several))
 fig = look.new(4.8, 3.2)
 ax = fig.subplots()
-ax.plot(levels, rank_at, "o-", color=look.COLOURS["network"], label="network")
+ax.plot(levels, rank_at.mean(1), "o-", color=look.COLOURS["network"], label="network")
+ax.fill_between(levels, *statistics.band(rank_at), color=look.COLOURS["network"], alpha=0.2, linewidth=0)
 ax.axhline(5, label="optimal for small noise", **look.OPTIMAL)
 ax.set(
     xscale="log",
@@ -151,7 +151,7 @@ cosine = abs(float((vectors[0] * unit).sum()))
 
 # %%
 ray_images = image * torch.linspace(0.3, 1, run.scale.class_test, device=run.device)[:, None, None, None]
-ray_psnr = gahb.psnr_curve(ray_net, ray_images, sigmas, run.seed)
+ray_table = metrics.psnr_table(ray_net, ray_images, sigmas, run.seed).numpy()
 ray_best = [float(gahb.psnr_curve(optimal.ray(image[0], s), ray_images, s, run.seed)[0]) for s in sigmas]
 fig = look.new(look.WIDTH, 4.4)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1.5, 1])
@@ -159,7 +159,8 @@ a, b, c = top.subfigures(1, 3, width_ratios=[1.2, 1, 1])
 look.image_row(a, ray.images, ["clean", r"noisy, $\sigma$ = 0.04", "denoised"])
 look.decay(b.subplots(), ray.basis.shrinkage.cpu(), ray.coefficients.cpu())
 ax = c.subplots()
-ax.plot(input_db, ray_psnr, "o-", ms=3, color=look.COLOURS["network"], label="network")
+ax.plot(input_db, ray_table.mean(1), "o-", ms=3, color=look.COLOURS["network"], label="network")
+ax.fill_between(input_db, *statistics.band(ray_table), color=look.COLOURS["network"], alpha=0.2, linewidth=0)
 ax.plot(input_db, ray_best, label="optimal", **look.OPTIMAL)
 look.psnr_axes(ax)
 ax.legend(fontsize=8)
@@ -192,4 +193,18 @@ look.vector_grid(b, plane[chosen], ["tangent: amplitude", "tangent: phase"], 2)
 look.decay(c.subplots(), wave.basis.shrinkage.cpu(), wave.coefficients.cpu())
 look.vector_grid(bottom, wave.basis.vectors[:6].cpu(), look.shrinkage_titles(wave.basis.shrinkage[:6]), 6)
 run.save(fig, "fig13_sinusoids")
+
+# %% [markdown]
+# ## Explore
+#
+# Move a disk, and watch its tangent space and the vectors that the network keeps. Past the frame, or with the
+# foreground equal to the background, the disk leaves what the network was trained on. (The sliders live in JupyterLab,
+# with a running kernel; elsewhere the first picture stands here.)
+
+# %%
+from gahb import explorer
+
+explorer.disk(net, size, sigma, run.seed)
+
+# %%
 run.finish()
