@@ -23,7 +23,7 @@ class _Sentences(click.Group):
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except (click.exceptions.Exit, click.Abort):  # of --help and the like, which are RuntimeErrors
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # --help, no answer, | head: not errors
             raise
         except (ValueError, OSError, RuntimeError) as error:
             click.echo(f"gahb: {error}", err=True)

@@ -95,22 +95,21 @@ class Folder(_Encoded):
 
     def __init__(self, path):
         self.path, self.place = path, str(path.resolve())
-        named = ((file.relative_to(path), file) for file in _image_files(path))
-        self.files = [(name.as_posix(), file) for name, file in sorted(named, key=lambda pair: pair[0].parts)]
+        self.names = ["/".join(parts) for parts in sorted(_image_files(path))]
 
     def __len__(self):
-        return len(self.files)
+        return len(self.names)
 
     def __str__(self):
         return f"folder {self.path.name or Path(self.place).name}"
 
     def fingerprint(self):
         """Changes with the name, size or time of any image."""
-        return _state(self.files)
+        return _state(self.encoded(range(len(self))))
 
     def encoded(self, positions):
         """Name and path of some images."""
-        return (self.files[position] for position in positions)
+        return ((self.names[position], self.path / self.names[position]) for position in positions)
 
     def hint(self):
         """What a folder without images holds instead, and what to do with it."""
@@ -210,7 +209,7 @@ def _state(files):
 
 
 def _image_files(folder):
-    """All images below a folder.
+    """All images below a folder, each as the parts of its path from there.
 
     Links to folders are followed, and each folder is entered once. Hidden files and folders are left
     out, such as those that Jupyter and macOS make, and known folders of something else.
@@ -223,9 +222,10 @@ def _image_files(folder):
             continue
         entered.add((place.st_dev, place.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NO_PHOTOGRAPHS)
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(parent, name)
+        parts = Path(parent).relative_to(folder).parts
+        for name in names:  # of which there may be hundreds of thousands: no Path for each
+            if "." + name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith("."):
+                yield *parts, name
 
 
 def _load_array(path):
