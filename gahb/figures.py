@@ -17,8 +17,8 @@ from gahb._files import write_atomically, write_text
 
 # One colour for one thing in all figures.
 COLOURS = {
-    "train": "#4c72b0",
-    "test": "#c44e52",
+    "train": "#332288",
+    "test": "#b8860b",
     "S1": "#8172b3",
     "S2": "#937860",
     "pair": "#1f77b4",

@@ -84,7 +84,7 @@ class Scale:
     face_test: int = 1_000
     scene_size: int = 32
     scene_N: int = 20_000
-    scene_test: int = 1_000
+    scene_test: int = 900
     class_size: int = 40
     class_N: int = 10_000
     class_test: int = 256

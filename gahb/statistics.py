@@ -1,6 +1,7 @@
 """Slopes, bands and bounds, each with its error."""
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
     """Slope of output against input PSNR over a stated range of noise.
 
     Least squares through the mean curve; the standard error is a bootstrap over the images,
-    which share their noise between sigmas, so that the points of one curve are not independent.
+    which share their noise between sigmas, so that the points of one curve are not independent; NaN
+    for one image.
 
     Parameters
     ----------
@@ -63,7 +65,11 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
     fits = resampled_means(slopes[None], resamples, seed)[0]
     slope = slopes.mean()
     return Slope(
-        float(slope), float(fits.std(ddof=1)), float(table.mean() - slope * x.mean()), float(x.min()), float(x.max())
+        float(slope),
+        float(fits.std(ddof=1)) if table.shape[1] > 1 else math.nan,
+        float(table.mean() - slope * x.mean()),
+        float(x.min()),
+        float(x.max()),
     )
 
 

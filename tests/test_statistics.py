@@ -143,3 +143,9 @@ def test_global_random_state_is_left_alone():
     after = np.random.random()
     np.random.seed(3)
     assert after == np.random.random()
+
+
+def test_slope_of_one_image_has_no_error():
+    fit = statistics.fit_slope([0.0, 10, 20], [[1.0], [6], [11]], 0, 20)
+    assert fit.slope == pytest.approx(0.5)
+    assert math.isnan(fit.error)
