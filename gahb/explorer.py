@@ -1,5 +1,6 @@
 """Explorers in a notebook: move a slider, and see what a denoiser does (notebooks 03 and 05)."""
 
+import base64
 import html
 import io
 from functools import lru_cache
@@ -61,7 +62,7 @@ class Explorer(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
-        return None if bundle is None else bundle | {"image/png": self.picture.value}
+        return None if bundle is None else bundle | {"image/png": base64.b64encode(self.picture.value).decode()}
 
 
 def adaptive_basis(net, images, store=None, sigma=0.15, seed=0):
