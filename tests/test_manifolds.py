@@ -7,6 +7,7 @@ from scipy import ndimage, special
 from test_geometric import best_time
 
 from gahb.datasets import (
+    disk_at,
     disk_parameters,
     disk_tangents,
     disks,
@@ -31,6 +32,20 @@ def test_pixel_sums_are_the_analytic_areas():
     # The grid samples a smooth edge: at most 0.05 pixels are lost or won, of 28 to 1,000.
     assert np.abs(area - np.pi * parameters[:, 2] ** 2)[clear].max() < 0.05
     assert clear.sum() > 1500
+
+
+def test_disks_of_given_parameters_are_those_that_are_drawn_from_them():
+    images, tangents = disk_at(disk_parameters(20, SIZE, seed=9), SIZE)
+    assert torch.allclose(images, disks(20, SIZE, seed=9), atol=1e-5)
+    assert torch.equal(tangents, disk_tangents(20, SIZE, seed=9))
+
+
+@pytest.mark.parametrize(
+    "parameters", [[9, 9, 5, 1, 0], [[9, 9, 5, 1]], [[9, 9, float("nan"), 1, 0]], [[9, 9, 0.5, 1, 0]]]
+)
+def test_parameters_of_no_disk_are_refused(parameters):
+    with pytest.raises(ValueError, match=r"parameters must be|radius of a disk"):
+        disk_at(parameters, SIZE)
 
 
 def test_disks_lie_inside_the_frame_and_fill_the_ranges():
