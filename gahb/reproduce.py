@@ -1,8 +1,9 @@
 """Run the notebooks headless, and write the report."""
 
+import multiprocessing
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,17 +78,13 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo
     if not only:
         _train_ahead(scale, parameters, count, echo)
     failed = []
-    with _threads_of_kernels(max(1, cores() // count)), ThreadPoolExecutor(count) as pool:
-        runs_of = [
-            (path, pool.submit(_timed, path, runs / path.name, parameters, scale.cell_timeout)) for path in paths
-        ]
-        for path, run in runs_of:
-            error, seconds = run.result()
-            if error:
-                failed.append(path.stem)
-                echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
-            else:
-                echo(f"{path.stem} done in {seconds:.0f} s")
+    arguments = [(path, runs / path.name, parameters, scale.cell_timeout) for path in paths]
+    for path, (error, seconds) in zip(paths, _run_all(arguments, min(count, len(paths))), strict=True):
+        if error:
+            failed.append(path.stem)
+            echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
+        else:
+            echo(f"{path.stem} done in {seconds:.0f} s")
     folder = figures / scale.name
     write_text(folder / "report.md", report.report(folder))
     echo(f"report: {folder / 'report.md'} ({time.monotonic() - begun:.0f} s in all)")
@@ -104,7 +101,18 @@ def _train_ahead(scale, parameters, jobs, echo):
         echo(f"training ahead of the notebooks failed: {error}")
 
 
+def _run_all(arguments, count):
+    """Outcomes of :func:`_timed` in order, ``count`` at once; each in a process of its own event loop."""
+    with _threads_of_kernels(max(1, cores() // count)):
+        if count == 1:
+            yield from (_timed(*each) for each in arguments)
+            return
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+            yield from (future.result() for future in [pool.submit(_timed, *each) for each in arguments])
+
+
 def _timed(path, output, parameters, timeout):
+    """What :func:`run_notebook` returns, and the seconds that it took."""
     begun = time.monotonic()
     return run_notebook(path, output, parameters, timeout), time.monotonic() - begun
 
@@ -141,10 +149,15 @@ def run_notebook(path, output, parameters, timeout):
             extra_arguments=["--log-level=CRITICAL"],  # of the kernel: no warnings that are none of a reader's business
         )
     except PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
+        return _one_line(error.ename, error.evalue)
     except Exception as error:  # a kernel that dies, hangs or cannot start; the others go on
-        return f"{type(error).__name__}: {error}"
+        return _one_line(type(error).__name__, error)
     return None
+
+
+def _one_line(name, text):
+    first = next(iter(str(text).strip().splitlines()), "")
+    return f"{name}: {first[:300]}"
 
 
 def _absolute(parameters):
