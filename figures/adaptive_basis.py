@@ -9,7 +9,7 @@ import gahb
 from gahb import bases, datasets
 from gahb import figures as look
 
-SIZE, ALPHA, SIGMA = 32, 3.0, 0.1
+SIZE, ALPHA, SIGMA = 32, 3.0, 0.2
 
 recipe = gahb.Recipe(
     "readme",
@@ -24,13 +24,13 @@ recipe = gahb.Recipe(
     schedule="one-cycle",
 )
 denoiser = gahb.trained(recipe)
-image = datasets.c_alpha(8, SIZE, ALPHA, seed=1000)[2]
+image = datasets.c_alpha(1, SIZE, ALPHA, seed=1000)[0]
 at = bases.analyse(denoiser, image, SIGMA)
-chosen = [0, 1, 2, 3, 4, 5, 7, 9, 12, 15, 20, 25, 30, 40]
+chosen = [0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 20, 25]
 
 look.style()
 fig = look.new(11, 3.3)
-left, right = fig.subfigures(1, 2, width_ratios=[1.6, 7])
+left, right = fig.subfigures(1, 2, width_ratios=[1.2, 7])
 for ax, picture, title in zip(left.subplots(3, 1), at.images, ("clean", "noisy", "denoised"), strict=True):
     look.show_image(ax, picture, title)
 look.vector_grid(right, at.basis.vectors[chosen], look.shrinkage_titles(at.basis.shrinkage, chosen), 7)
