@@ -37,7 +37,7 @@ SMOKE_TRAINING = LAPTOP_TRAINING | {
     "size": {"depth": 5, "channels": 16},
     "weight_power": 0.5,
     "batch_size": 32,
-    "images_seen": 6_400,
+    "images_seen": 4_800,
     "learning_rate": 1.5e-2,
     "precision": "float32",
 }
