@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,10 +41,12 @@ class Explorer(widgets.VBox):
 
     def __init__(self, controls, draw):
         self.controls = controls
-        self.picture = widgets.Image(layout={"width": "100%", "max_width": f"{100 * look.WIDTH:.0f}px"})
+        width = {"width": "100%", "max_width": f"{100 * look.WIDTH:.0f}px"}
+        self.picture = widgets.Image(layout=width)
         self.message = widgets.HTML()
         self._draw = draw
-        panel = widgets.Box(list(controls.values()), layout={"flex_flow": "row wrap"})
+        columns = {"grid_template_columns": "repeat(auto-fit, minmax(270px, 1fr))"}  # as many as there is room for
+        panel = widgets.GridBox(list(controls.values()), layout=width | columns)
         super().__init__([panel, self.message, self.picture])
         self._follow()
         for control in controls.values():
@@ -101,10 +104,10 @@ def adaptive_basis(net, images, store=None, sigma=0.15, seed=0):
         return draw_basis(analysis(denoiser, bytes(file[0]["content"]) if file else image, sigma), k)
 
     controls = {
-        "denoiser": widgets.Dropdown(options=[OWN, *_of_size(store, size)], description="denoiser"),
+        "denoiser": widgets.Dropdown(options=[OWN, *_of_size(store, size)], **_labelled("denoiser")),
         "image": _slider(widgets.IntSlider, "test image", 0, len(images) - 1, 0),
-        "file": widgets.FileUpload(accept="image/*", description="own image"),
-        "sigma": _slider(widgets.FloatLogSlider, "noise σ", -2, 0, sigma, step=0.05, readout_format=".3f"),
+        "file": widgets.FileUpload(accept="image/*", description="own image", layout={"margin": "2px 2px 2px 6em"}),
+        "sigma": _noise_slider(sigma),
         "k": _slider(widgets.IntSlider, "vector k", 1, images[0].numel(), 1),
     }
     controls["image"].observe(lambda change: setattr(controls["file"], "value", ()), "value")
@@ -141,7 +144,7 @@ def disk(net, size, sigma=0.04, seed=0):
         name: _slider(widgets.FloatSlider, name, low, high, start, step=0.05 if high == 1 else 0.5)
         for name, (low, high, start) in zip(DISK, ranges, strict=True)
     }
-    controls["sigma"] = _slider(widgets.FloatLogSlider, "noise σ", -2, 0, sigma, step=0.05, readout_format=".3f")
+    controls["sigma"] = _noise_slider(sigma)
     return Explorer(controls, draw)
 
 
@@ -154,7 +157,7 @@ def draw_basis(analysis, k):
     """
     shrinkage, coefficients = analysis.basis.shrinkage.cpu(), analysis.coefficients.cpu()
     fig = Figure(figsize=(look.WIDTH, 4.6))
-    grid = fig.add_gridspec(2, 4, left=0.075, right=0.925, top=0.94, bottom=0.115, hspace=0.16, wspace=0.06)
+    grid = fig.add_gridspec(2, 4, left=0.085, right=0.915, top=0.94, bottom=0.115, hspace=0.16, wspace=0.06)
     _show_images(fig, grid, analysis)
     title = f"{_name(k)}: λ = {shrinkage[k - 1]:.3f}, ⟨x, e⟩ = {coefficients[k - 1]:.2f}"
     look.show_vector(fig.add_subplot(grid[0, 3]), analysis.basis.vectors[k - 1].cpu(), title)
@@ -176,16 +179,16 @@ def draw_disk(analysis, tangents):
     """
     shrinkage, vectors = analysis.basis.shrinkage.cpu(), analysis.basis.vectors[:5].cpu()
     fig = Figure(figsize=(look.WIDTH, 6))
-    grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.3, wspace=0.08)
+    grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.36, wspace=0.08)
     _show_images(fig, grid, analysis)
-    _decay(fig.add_axes((0.69, 0.76, 0.22, 0.2)), shrinkage, analysis.coefficients.cpu())
+    _decay(fig.add_axes((0.69, 0.765, 0.22, 0.195)), shrinkage, analysis.coefficients.cpu())
     for column, name in enumerate(DISK):
         look.show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
         title = f"{_name(column + 1)}: λ = {shrinkage[column]:.2f}"
         look.show_vector(fig.add_subplot(grid[2, column]), vectors[column], title)
     cosine = bases.subspace_cosine(vectors, tangents)
     text = f"cosine of the largest angle between the span of these five and the tangent space: {cosine:.2f}"
-    fig.text(0.5, 0.345, text, ha="center", fontsize=9)
+    fig.text(0.5, 0.322, text, ha="center", fontsize=9)
     return fig
 
 
@@ -207,6 +210,7 @@ def _decay(ax, shrinkage, coefficients):
     look.decay(ax, shrinkage, coefficients)
     for each in ax.figure.axes:
         each.minorticks_off()  # they take a third of the time of a move
+        each.yaxis.label.set_size(8)
 
 
 def _name(k):
@@ -215,7 +219,17 @@ def _name(k):
 
 
 def _slider(kind, label, low, high, value, **options):
-    return kind(value, min=low, max=high, description=label, style={"description_width": "6em"}, **options)
+    return kind(value, min=low, max=high, **_labelled(label), **options)
+
+
+def _noise_slider(sigma):
+    """From a tenth of ``sigma`` to ten times as much: steps from there, or the browser would move it to its own."""
+    start = math.log10(sigma)
+    return _slider(widgets.FloatLogSlider, "noise σ", start - 1, start + 1, sigma, step=0.05, readout_format=".3f")
+
+
+def _labelled(label):
+    return {"description": label, "style": {"description_width": "6em"}, "layout": {"width": "auto"}}
 
 
 def _of_size(store, size):
