@@ -12,7 +12,7 @@ import seaborn as sns
 from IPython.display import Image, display
 from matplotlib.patches import Patch
 
-from gahb import __version__
+from gahb import __version__, statistics
 from gahb._files import write_atomically, write_text
 
 # One colour for one thing in all figures.
@@ -168,6 +168,12 @@ def psnr_axes(ax, title=""):
     ax.set_xlabel(r"input PSNR $-20 \log_{10} \sigma$ (dB)")
     ax.set_ylabel("output PSNR (dB)")
     ax.set_title(title)
+
+
+def banded(ax, x, table, color, label=None, marker="o-"):
+    """The mean of a table (S, B) over its columns against x, with its 95 % bootstrap band."""
+    ax.plot(x, np.mean(table, axis=1), marker, markersize=3.5, color=color, label=label)
+    ax.fill_between(x, *statistics.band(table), color=color, alpha=0.2, linewidth=0)
 
 
 def optimal_line(ax, input_db, slope, through, label):

@@ -94,9 +94,7 @@ axes = fig.subplots(1, 2, sharey=True)
 for side, (ax, tables) in enumerate(zip(axes, (train_psnr, test_psnr), strict=True)):
     look.psnr_axes(ax, ("train images", "test images")[side])
     for N in Ns:
-        low, high = statistics.band(tables[N])
-        ax.plot(input_db, tables[N].mean(1), "o-", ms=3, color=colours[N], label=f"N = {N:,}")
-        ax.fill_between(input_db, low, high, color=colours[N], alpha=0.2, linewidth=0)
+        look.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}")
         ax.plot(input_db, memorizers[N][side], ":", color=colours[N], linewidth=1)
 axes[0].plot(input_db, input_db + 10 * np.log10(d), label="optimum for N = 1", **look.OPTIMAL)
 axes[1].plot(input_db, input_db, "-", color="0.85", label="no denoising", zorder=0)

@@ -64,6 +64,7 @@ sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
 tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy() for a in alphas}
 low, high = run.scale.slope_db
 slopes = {a: statistics.fit_slope(input_db, tables[a], low, high) for a in alphas}
+slope, error = ([getattr(s, name) for s in slopes.values()] for name in ("slope", "error"))
 
 # %% [markdown]
 # ## Figure 4
@@ -74,22 +75,12 @@ top, bottom = fig.subfigures(2, 1, height_ratios=[1.2, 1])
 left, right = top.subplots(1, 2)
 colours = look.ladder(alphas, "plasma")
 for alpha in alphas:
-    curve, optimal = tables[alpha].mean(1), alpha / (alpha + 1)
-    band = statistics.band(tables[alpha])
-    left.plot(input_db, curve, "o-", ms=3, color=colours[alpha], label=rf"$\alpha$ = {alpha:g}")
-    left.fill_between(input_db, *band, color=colours[alpha], alpha=0.2, linewidth=0)
+    look.banded(left, input_db, tables[alpha], colours[alpha], rf"$\alpha$ = {alpha:g}")
     middle = slopes[alpha].intercept + slopes[alpha].slope * (low + high) / 2
-    look.optimal_line(left, [low, high], optimal, ((low + high) / 2, middle), None)
+    look.optimal_line(left, [low, high], alpha / (alpha + 1), ((low + high) / 2, middle), None)
 look.psnr_axes(left, "dashed: optimal slopes")
 left.legend(fontsize=8)
-right.errorbar(
-    alphas,
-    [s.slope for s in slopes.values()],
-    [s.error for s in slopes.values()],
-    fmt="o",
-    color=look.COLOURS["network"],
-    label="network",
-)
+right.errorbar(alphas, slope, error, fmt="o", color=look.COLOURS["network"], label="network")
 grid = np.linspace(min(alphas), max(alphas), 50)
 right.plot(grid, grid / (grid + 1), label=r"$\alpha / (\alpha + 1)$", **look.OPTIMAL)
 right.set(xlabel=r"regularity $\alpha$", ylabel=f"slope, {low} to {high} dB", title="empirical slopes")
@@ -102,11 +93,9 @@ for half, alpha in zip(bottom.subfigures(1, len(shown)), shown, strict=True):
 run.save(fig, "fig04_c_alpha_optimality")
 
 # %%
-run.claim(
-    "4.1", alpha=alphas, slope=[s.slope for s in slopes.values()], standard_error=[s.error for s in slopes.values()],
-    optimal=[a / (a + 1) for a in alphas], low_db=low, high_db=high,
-)  # fmt: skip
-run.claim("4.2", alpha=alphas, slope=[s.slope for s in slopes.values()])
+optimal = [a / (a + 1) for a in alphas]
+run.claim("4.1", alpha=alphas, slope=slope, standard_error=error, optimal=optimal, low_db=low, high_db=high)
+run.claim("4.2", alpha=alphas, slope=slope)
 
 # %% [markdown]
 # ## The rival: thresholding in a fixed basis
@@ -138,8 +127,7 @@ for key, mark, label, table in (
     ("network", "o-", "network", network_table),
     ("rival", "s:", "best wavelet thresholding", np.array(wavelet_table)),
 ):
-    ax.plot(input_db, table.mean(1), mark, ms=4, color=look.COLOURS[key], label=label)
-    ax.fill_between(input_db, *statistics.band(table), color=look.COLOURS[key], alpha=0.2, linewidth=0)
+    look.banded(ax, input_db, table, look.COLOURS[key], label, mark)
 look.psnr_axes(ax, rf"$C^\alpha$ images, $\alpha$ = {alpha:g}")
 ax.legend(fontsize=8)
 run.save(fig, "fig04c_wavelets")

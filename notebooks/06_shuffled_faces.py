@@ -83,27 +83,17 @@ coefficients = vectors.flatten(1) @ datasets.shuffled(face.clean).flatten()
 fig = look.new(look.WIDTH, 6.0)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1, 1.1])
 a, b, c = top.subfigures(1, 3, width_ratios=[0.9, 1, 1])
-titles = ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised", "shuffled", "noisy", "faces network"]
-pictures = [
-    *face.images[:2],
-    denoised[0, 0].cpu(),
-    datasets.shuffled(face.clean)[0, 0].cpu(),
-    noisy[0, 0].cpu(),
-    face.images[2],
-]
-for half, start in zip(a.subfigures(2, 1), (0, 3), strict=True):
-    look.image_row(half, pictures[start : start + 3], titles[start : start + 3])
+above, below = a.subfigures(2, 1)
+look.image_row(above, [*face.images[:2], denoised[0].cpu()], ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
+pictures = [datasets.shuffled(face.clean)[0].cpu(), noisy[0].cpu(), face.images[2]]
+look.image_row(below, pictures, ["shuffled", "noisy", "faces network"])
 ax = b.subplots()
 look.decay(ax, basis.shrinkage.cpu(), None, "shuffled faces", look.COLOURS["shuffled"])
 look.decay(ax, face.basis.shrinkage.cpu(), None, "faces", look.COLOURS["network"])
 ax.legend(fontsize=8)
 ax = c.subplots()
-for values, fit, key, label in (
-    (table, slope, "network", "faces"),
-    (shuffled_table, shuffled_slope, "shuffled", "shuffled"),
-):
-    ax.plot(input_db, values.mean(1), "o-", ms=3, color=look.COLOURS[key], label=f"{label}, slope {fit.slope:.2f}")
-    ax.fill_between(input_db, *statistics.band(values), color=look.COLOURS[key], alpha=0.2, linewidth=0)
+look.banded(ax, input_db, table, look.COLOURS["network"], f"faces, slope {slope.slope:.2f}")
+look.banded(ax, input_db, shuffled_table, look.COLOURS["shuffled"], f"shuffled, slope {shuffled_slope.slope:.2f}")
 look.psnr_axes(ax)
 ax.legend(fontsize=8)
 titles = look.shrinkage_titles(basis.shrinkage[:8])

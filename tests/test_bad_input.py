@@ -229,6 +229,10 @@ CASES = [
     ("kl_integral", lambda: s.kl_integral([0.1, 0.2], [1.0, np.nan]), "gap", "NaN", "numbers"),
     # image classes
     *generator_cases(),
+    ("disk_at", lambda: d.disk_at([1.0, 2], 12), "parameters", "(2,)", "(n, 5)"),
+    ("disk_at", lambda: d.disk_at([[6.0, 6, 4, 1, torch.nan]], 12), "parameters", "(1, 5)", "finite"),
+    ("disk_at", lambda: d.disk_at([[6.0, 6, 0.1, 1, 0]], 12), "radius", "0.1", "above"),
+    *count_cases("disk_at", lambda v: d.disk_at([[6.0, 6, 4, 1, 0]], v), "size"),
     *positive_cases("c_alpha", lambda v: d.c_alpha(2, 8, v), "alpha"),
     *positive_cases("c_alpha", lambda v: d.c_alpha(2, 8, 1.0, v), "beta"),
     *positive_cases("contours", lambda v: d.contours(2, 8, v), "alpha"),

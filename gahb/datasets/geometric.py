@@ -45,25 +45,24 @@ def c_alpha(n, size, alpha, beta=None, seed=0):
     rng = _start(n, size, seed, alpha=alpha, beta=beta)
     images = torch.empty(n, 1, size, size)
     for block in images.split(BLOCK):
-        draws = _draw(rng, len(block), size)
+        draws = _draw(rng, size)
         mask = _smooth_mask(_contours(draws, size, alpha), size)
         below, above = _stretch(_backgrounds(draws, size, beta), draws["range"], draws["swap"]).unbind(1)
-        torch.lerp(above, below, mask, out=block[:, 0]).clamp_(0, 1)  # rounding may leave [0, 1] by 1e-7
+        whole = torch.lerp(above, below, mask).clamp_(0, 1)  # rounding may leave [0, 1] by 1e-7
+        block[:, 0] = whole[: len(block)]
     return images
 
 
 def contours(n, size, alpha, seed=0):
     """The contours of :func:`c_alpha` before rounding: the row of each column, Tensor (n, size), pixels."""
     rng = _start(n, size, seed, alpha=alpha)
-    return torch.cat([_contours(_draw(rng, min(BLOCK, n - start), size), size, alpha) for start in range(0, n, BLOCK)])
+    return torch.cat([_contours(_draw(rng, size), size, alpha) for _ in range(0, n, BLOCK)])[:n]
 
 
 def backgrounds(n, size, beta, seed=0):
     """The two backgrounds of :func:`c_alpha` before they are stretched, Tensor (n, 2, size, size)."""
     rng = _start(n, size, seed, beta=beta)
-    return torch.cat(
-        [_backgrounds(_draw(rng, min(BLOCK, n - start), size), size, beta) for start in range(0, n, BLOCK)]
-    )
+    return torch.cat([_backgrounds(_draw(rng, size), size, beta) for _ in range(0, n, BLOCK)])[:n]
 
 
 def _start(n, size, seed, **regularities):
@@ -74,12 +73,16 @@ def _start(n, size, seed, **regularities):
     return _checks.generator(seed)
 
 
-def _draw(rng, n, size):
-    """Uniform numbers of n images, those of one image in one row: the i-th does not depend on n."""
-    u = torch.from_numpy(rng.random((n, size + 2 * size * size + 3), dtype=np.float32))
+def _draw(rng, size):
+    """Uniform numbers of a block of images, those of one image in one row.
+
+    Always of a whole block, so that the i-th image is computed in the same place of the same
+    arrays whatever n: threads and vector units round differently elsewhere.
+    """
+    u = torch.from_numpy(rng.random((BLOCK, size + 2 * size * size + 3), dtype=np.float32))
     return {
         "contour": 2 * u[:, :size].double() - 1,
-        "background": 2 * u[:, size:-3].view(n, 2, size, size) - 1,
+        "background": 2 * u[:, size:-3].view(BLOCK, 2, size, size) - 1,
         "range": u[:, -3:-1],
         "swap": u[:, -1] < 0.5,
     }
