@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCALE ?= smoke
 ARGS ?=
 
-.PHONY: reproduce test check lab lint clean install
+.PHONY: reproduce test check lab docs lint clean install
 
 reproduce: install  ## every figure, the ledger of claims and the report, at SCALE
 	$(BIN)/gahb reproduce --scale $(SCALE) $(ARGS)
@@ -18,6 +18,9 @@ check: install  ## hold every routine against a known truth, and print the table
 
 lab: install  ## JupyterLab, with the .py and .ipynb of each notebook kept equal
 	$(BIN)/jupyter lab --notebook-dir=. $(ARGS)
+
+docs: install  ## docs/index.html: the API from the docstrings, and the executed notebooks of runs/
+	$(BIN)/python -m gahb.docs
 
 lint: install
 	$(BIN)/ruff check .
@@ -35,4 +38,4 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs figures/smoke
+	rm -rf $(VENV) runs docs figures/smoke

@@ -1,0 +1,139 @@
+"""The pages of ``make docs``: the API from the docstrings, and the executed notebooks beside it."""
+
+import html
+import pkgutil
+import sys
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+
+import gahb
+from gahb._files import write_text
+from gahb.store import project
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+INDEX = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>gahb</title>
+<style>body {{ font-family: system-ui, sans-serif; max-width: 45em; margin: 3em auto; padding: 0 1em;
+line-height: 1.5; color-scheme: light dark }}</style></head>
+<body><h1>gahb</h1><p>{about}</p>
+<h2>Executed notebooks</h2>{notebooks}
+<h2>Modules</h2>{modules}
+</body></html>
+"""
+
+
+def build(folder, runs):
+    """Write the pages.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where they go; ``index.html`` links them all.
+    runs : str or Path
+        Where executed notebooks are, in a folder for each scale; there may be none.
+
+    Returns
+    -------
+    list of Path
+        The pages of notebooks.
+    """
+    import pdoc
+    import pdoc.render
+
+    folder = Path(folder)
+    modules = ["gahb", *(module.name for module in pkgutil.walk_packages(gahb.__path__, "gahb."))]
+    modules = [name for name in modules if "._" not in name]
+    pdoc.render.configure(docformat="numpy", show_source=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The module specification")  # pdoc finds those in __all__ by itself too
+        pdoc.pdoc(*modules, output_directory=folder)
+    pages = [
+        _convert(path, folder / "notebooks" / path.parent.name / f"{path.stem}.html")
+        for path in sorted(Path(runs).glob("*/[0-9][0-9]_*.ipynb"))
+    ]
+    about = html.escape(gahb.__doc__.split("\n\n")[1])
+    links = [(f"{page.stem} ({page.parent.name})", page.relative_to(folder).as_posix()) for page in pages]
+    notebooks = _list(links) if links else "<p>None yet: <code>make reproduce</code> makes them.</p>"
+    named = _list([(name, f"{name.replace('.', '/')}.html") for name in modules])
+    write_text(folder / "index.html", INDEX.format(about=about, notebooks=notebooks, modules=named))
+    return pages
+
+
+def broken(folder):
+    """Links and images in the pages of a folder that lead nowhere, each as ``page: link``.
+
+    Files and the places inside them are looked up; other servers are not asked.
+    """
+    pages = {path.resolve(): _read(path) for path in Path(folder).rglob("*.html")}
+    return sorted(
+        f"{path.relative_to(Path(folder).resolve()).as_posix()}: {link}"
+        for path, page in pages.items()
+        for link in page.links
+        if not _leads_somewhere(path, link, pages)
+    )
+
+
+def _convert(path, page):
+    """One executed notebook as HTML; where there is a widget, which needs a kernel, its picture."""
+    from nbconvert import HTMLExporter
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+    body, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    write_text(page, body)
+    return page
+
+
+def _list(links):
+    return f"<ul>{''.join(f'<li><a href={address!r}>{html.escape(text)}</a></li>' for text, address in links)}</ul>"
+
+
+class _Page(HTMLParser):
+    """The links and the places of one page."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.places = set(), {"", "top"}
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("id", "name") and value:
+                self.places.add(value)
+            elif name in ("href", "src") and value is not None:
+                self.links.add(value)
+
+
+def _read(path):
+    page = _Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+def _leads_somewhere(path, link, pages):
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return True
+    target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    if target in pages:
+        return unquote(parts.fragment) in pages[target].places
+    return target.is_file()
+
+
+def main():
+    """Build ``docs`` of the project from its ``runs``; 1 if a link is broken."""
+    root = project() or Path.cwd()
+    pages = build(root / "docs", root / "runs")
+    lost = broken(root / "docs")
+    print(f"docs/index.html: the API and {len(pages)} executed notebooks, {len(lost)} broken links", *lost, sep="\n")
+    return bool(lost)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
