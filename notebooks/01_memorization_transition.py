@@ -95,7 +95,7 @@ for side, (ax, tables) in enumerate(zip(axes, (train_psnr, test_psnr), strict=Tr
     look.psnr_axes(ax, ("train images", "test images")[side])
     for N in Ns:
         look.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}")
-        ax.plot(input_db, memorizers[N][side], ":", color=colours[N], linewidth=1)
+        ax.plot(input_db, memorizers[N][side], ".:", ms=3, color=colours[N], linewidth=1)
 axes[0].plot(input_db, input_db + 10 * np.log10(d), label="optimum for N = 1", **look.OPTIMAL)
 axes[1].plot(input_db, input_db, "-", color="0.85", label="no denoising", zorder=0)
 axes[0].set_ylim(0, 1.05 * (input_db.max() + 10 * np.log10(d)))
