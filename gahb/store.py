@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -40,8 +40,12 @@ def identity(recipe):
     """Name of the folder of a recipe: its name and a hash of all its settings."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", recipe.name):
         raise ValueError(f"the name of a recipe must be letters, digits, '.', '_' and '-', got {recipe.name!r}")
-    settings = json.dumps(recipe.settings(), sort_keys=True)
-    return f"{recipe.name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
+    return _folder_name(recipe.settings())
+
+
+def _folder_name(settings):
+    hashed = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f"{settings['name']}-{hashed[:10]}"
 
 
 def training_images(recipe):
@@ -91,6 +95,8 @@ def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
     folder = Path(store or default_store()).expanduser() / identity(recipe)
     net = load(folder, device, recipe)
     if net is not None:
+        with suppress(OSError):  # left by a process that was killed when it had just written the weights
+            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         return net
     with _locked(folder):
         net = load(folder, device, recipe)  # another process may have trained it meanwhile
@@ -134,11 +140,20 @@ def stored(store=None):
     rows = []
     for weights in sorted(Path(store or default_store()).expanduser().glob("*/weights.safetensors")):
         try:
-            about = json.loads((weights.parent / "recipe.json").read_text(encoding="utf-8"))
-            rows.append(about | {"folder": weights.parent.name})
-        except (OSError, ValueError, TypeError) as error:
+            rows.append(_about(weights.parent) | {"folder": weights.parent.name})
+        except (OSError, ValueError) as error:
             warnings.warn(f"recipe.json in {weights.parent.name} cannot be read: {error}", stacklevel=2)
     return rows
+
+
+def _about(folder):
+    """What ``recipe.json`` says; the name of its folder, a hash of the recipe, tells whether it was altered."""
+    about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    with suppress(AttributeError, KeyError, TypeError):
+        complete = {"images_seen", "seconds", "device"} <= about["made"].keys()
+        if complete and _folder_name(about["recipe"]) == folder.name:
+            return about
+    raise ValueError("it is not of the recipe that its folder is named after")
 
 
 def _save(net, recipe, images, folder, device):

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import shutil
 from datetime import UTC, datetime
 
 import numpy as np
@@ -103,15 +104,14 @@ def test_denoisers_of_this_size_are_offered_and_used(explored, stored):
 
 
 def test_a_damaged_denoiser_is_told_and_the_picture_stays(stored, tmp_path):
-    for name in ("recipe.json", "weights.safetensors"):
-        (path,) = stored.glob(f"disks-{SIZE}-*/{name}")
-        (tmp_path / "disks").mkdir(exist_ok=True)
-        (tmp_path / "disks" / name).write_bytes(path.read_bytes())
+    (folder,) = stored.glob(f"disks-{SIZE}-*")
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
     explored = explorer.adaptive_basis(NET, IMAGES, tmp_path)
-    (tmp_path / "disks" / "weights.safetensors").unlink()
+    (copy / "weights.safetensors").unlink()
     before = explored.picture.value
-    explored.controls["denoiser"].value = "disks"
-    assert "disks are damaged or gone" in explored.message.value
+    explored.controls["denoiser"].value = copy.name
+    assert f"{copy.name} are damaged or gone" in explored.message.value
     assert explored.picture.value == before
     explored.controls["denoiser"].value = explorer.OWN
     assert explored.message.value == ""
