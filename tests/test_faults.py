@@ -78,7 +78,7 @@ def told(status, sentence):
     """The exit status of a command, and one sentence on stderr that begins with the program's name."""
 
     def check(provoke, folder):
-        result = CliRunner().invoke(main, [str(argument) for argument in provoke(folder)])
+        result = CliRunner(env={"GAHB_STORE": str(folder)}).invoke(main, provoke(folder))
         assert result.exit_code == status, result.output
         assert re.search(sentence, result.stderr), result.stderr
         assert status != 1 or result.stderr.startswith("gahb: ")
