@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
 
 from gahb import scales, store
 from gahb._machine import interruptible, pick_device
-from gahb.training import TrainingStopped
+from gahb.training import TrainingFailed, TrainingStopped
 
 
 def cores():
@@ -64,7 +65,12 @@ def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo
     Returns
     -------
     bool
-        Whether all are in the store now.
+        Whether all are in the store now; False at the time limit.
+
+    Raises
+    ------
+    RuntimeError
+        If a training failed, after the others have ended, or if a process died.
     """
     deadline = None if time_limit is None else time.time() + time_limit
     missing = [recipe for recipe in recipes if not store.has(recipe, folder)]
@@ -75,24 +81,29 @@ def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo
             outcomes = _in_processes(arguments, min(jobs, len(missing)))
         else:
             outcomes = (_train_one(*each, progress=True) for each in arguments)
-        done = 0
-        for stopped, line in outcomes:
-            done += not stopped
+        endings = []
+        for ending, line in outcomes:
+            endings.append(ending)
             echo(line)
-    return done == len(missing)
+    failed = endings.count("failed")
+    if failed:
+        raise RuntimeError(f"{failed} of {len(missing)} trainings failed; what the others trained is in the store")
+    return endings.count("done") == len(missing)
 
 
 def _train_one(recipe, folder, device, deadline, progress=False):
-    """Train one; whether it was stopped, and a line that says so."""
+    """Train one; how it ended (done, stopped or failed), and a line that says so."""
     left = None if deadline is None else deadline - time.time()
     if left is not None and left <= 0:
-        return True, f"{recipe.name} was not begun: time limit"
+        return "stopped", f"{recipe.name} was not begun: time limit"
     begun = time.monotonic()
     try:
         store.trained(recipe, folder, device, progress=progress, time_limit=left)
     except TrainingStopped as stopped:
-        return True, str(stopped)
-    return False, f"{store.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
+        return "stopped", str(stopped)
+    except TrainingFailed as error:  # of this denoiser alone; a full disk, say, would end them all
+        return "failed", f"{recipe.name} FAILED: {error}"
+    return "done", f"{store.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
 
 
 def _in_processes(arguments, jobs):
@@ -104,6 +115,10 @@ def _in_processes(arguments, jobs):
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a process that trained died, perhaps for want of memory; checkpoints are kept: go on with --jobs 1"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():

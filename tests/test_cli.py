@@ -1,14 +1,16 @@
 """The command line: what a user types, and the sentence that a mistake gets."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
 
-from gahb import claims, scales
+from gahb import claims, jobs, scales
 from gahb.cli import main
+from gahb.training import TrainingFailed
 
 
 def run(*arguments):
@@ -93,6 +95,35 @@ def test_time_limit_stops_and_goes_on(monkeypatch, tmp_path):
     assert not list(tmp_path.glob("*/weights.safetensors"))
     assert run(*arguments).exit_code == 0
     assert len(list(tmp_path.glob("*/weights.safetensors"))) == 1
+
+
+def test_a_training_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
+    tiny(monkeypatch)
+    real = jobs.store.trained
+
+    def trained(recipe, *arguments, **options):
+        if recipe.name.endswith("N10"):
+            raise TrainingFailed("the loss became nan")
+        return real(recipe, *arguments, **options)
+
+    monkeypatch.setattr(jobs.store, "trained", trained)
+    result = run("train", "--only", "faces-S1", "--store", tmp_path, "--jobs", 1)
+    assert result.exit_code == 1
+    assert "faces-S1-N10 FAILED: the loss became nan" in result.output
+    assert "1 of 3 trainings failed" in result.stderr
+    assert len(list(tmp_path.glob("*/weights.safetensors"))) == 2
+
+
+def die(*arguments):
+    os._exit(1)
+
+
+def test_a_process_that_dies_gets_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(jobs, "_train_in_process", die)
+    scale = scales.get("smoke")
+    recipes = [scales.disks_recipe(scale), scales.sinusoids_recipe(scale)]
+    with pytest.raises(RuntimeError, match=r"died, perhaps for want of memory.*--jobs 1"):
+        jobs.train_all(recipes, tmp_path, "cpu", 2, echo=lambda line: None)
 
 
 def test_claims_are_judged_from_the_ledger(tmp_path):
