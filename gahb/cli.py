@@ -136,7 +136,7 @@ def data(path, size, sheet):
 
     Example: gahb data my_faces/
     """
-    from gahb.datasets import survey as surveys
+    from gahb import survey as surveys
 
     sheet = sheet or surveys.default_sheet(path)
     surveys.check_sheet(sheet, path)

@@ -11,7 +11,8 @@ CAPTIONS = {
         "Figure 1",
         "Output against input PSNR of denoisers trained on N faces, on images that they saw (left) and on others "
         "(right). As N grows the training set is denoised less well and the test set better, until the two agree. "
-        "Dotted: the optimal denoiser of each training set. Dashed: the optimum for a single image.",
+        "Dotted: the optimal denoiser of each training set, cut off at the frame where it makes no error. Dashed: the "
+        "optimum for a single image.",
     ),
     "fig01b_generalization_gap": (
         "Equation 5",
@@ -86,8 +87,8 @@ CAPTIONS = {
     "fig11_c_alpha_example": ("Figure 11", "One more C-alpha image, its shrinkage factors and top eigenvectors."),
     "fig12_one_image": (
         "Figure 12",
-        "One image times an intensity: the first eigenvector is the image, the others are harmonics whose factors "
-        "should be zero; the PSNR curve stays below the optimal one.",
+        "One image (here a geometric one, not a face) times an intensity: the first eigenvector is the image, the "
+        "others are harmonics whose factors should be zero; the PSNR curve stays below the optimal one.",
     ),
     "fig13_sinusoids": (
         "Figure 13",
@@ -112,6 +113,7 @@ def report(folder):
         "## Claims of the paper",
         claims_table(rows),
         "## Figures",
+        "A caption says what the paper shows there, in other words; whether it holds here is in the table above.",
         *(_figure(folder, name, provenance) for name in CAPTIONS if (folder / f"{name}.png").is_file()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

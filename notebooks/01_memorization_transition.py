@@ -89,16 +89,18 @@ memorizers = {N: (memorizer_curve(N, train_sets[N][:100]), memorizer_curve(N, sh
 
 # %%
 d, colours = test[0].numel(), look.ladder(Ns)
+top = input_db.max() + 10 * np.log10(d)  # a memorizer that makes no error at all is drawn at the top
 fig = look.new(look.WIDTH, 4.2)
 axes = fig.subplots(1, 2, sharey=True)
 for side, (ax, tables) in enumerate(zip(axes, (train_psnr, test_psnr), strict=True)):
     look.psnr_axes(ax, ("train images", "test images")[side])
     for N in Ns:
         look.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}")
-        ax.plot(input_db, memorizers[N][side], ".:", ms=3, color=colours[N], linewidth=1)
+        ax.plot(input_db, np.minimum(memorizers[N][side], top), ".:", ms=3, color=colours[N], linewidth=1)
 axes[0].plot(input_db, input_db + 10 * np.log10(d), label="optimum for N = 1", **look.OPTIMAL)
 axes[1].plot(input_db, input_db, "-", color="0.85", label="no denoising", zorder=0)
-axes[0].set_ylim(0, 1.05 * (input_db.max() + 10 * np.log10(d)))
+axes[1].plot([], [], ".:", color="0.4", label="optimum for the training set")
+axes[0].set_ylim(0, 1.05 * top)
 for ax in axes:
     ax.legend(fontsize=8)
 run.save(fig, "fig01_memorization_transition")

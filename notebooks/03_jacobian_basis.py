@@ -235,15 +235,14 @@ run.save(fig, "fig03c_oracle")
 
 # %%
 if released is not None:
-    photo = bases.analyse(released, run.to(camera[None, 16:64, 32:80]), sigma, run.seed, k=16)
-    chosen = [*range(8), *range(9, 16, 2)]
+    photo = bases.analyse(released, run.to(camera[None, 20:60, 36:76]), sigma, run.seed, k=12)
     fig = look.new(look.WIDTH, 4.0)
     left, right = fig.subfigures(1, 2, width_ratios=[1, 2.2])
     for ax, picture, title in zip(
         left.subplots(3, 1), photo.images, ("clean", rf"$\sigma$ = {sigma}", "denoised"), strict=True
     ):
         look.show_image(ax, picture, title)
-    look.vector_grid(right, photo.basis.vectors.cpu()[chosen], look.shrinkage_titles(photo.basis.shrinkage, chosen), 4)
+    look.vector_grid(right, photo.basis.vectors.cpu(), look.shrinkage_titles(photo.basis.shrinkage), 4)
     right.suptitle(r"vectors $e_k(y)$ in which the denoiser shrinks")
     run.save(fig, "fig03d_released")
 

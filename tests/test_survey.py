@@ -13,7 +13,7 @@ from test_sources import PAGE, damage, fill
 from gahb import scales
 from gahb.cli import main
 from gahb.datasets import faces
-from gahb.datasets.survey import contact_sheet, survey
+from gahb.survey import contact_sheet, survey
 
 
 @pytest.fixture
