@@ -158,7 +158,9 @@ risks = [metrics.stein_risk(net, test, level, seed=run.seed) for level in run.sc
 mean = {key: np.array([float(risk[key].mean()) for risk in risks]) for key in ("mse", "sure", "trace")}
 spread = np.array([float((r["sure"] - r["mse"]).std() / len(test) ** 0.5) for r in risks])
 run.claim("3.3", sigma=run.scale.sigmas, mse=mean["mse"], sure=mean["sure"], standard_error=spread, **about)
-run.claim("3.4", sigma=run.scale.sigmas, ratio=mean["trace"] / mean["mse"], **about)
+trace, mse = (statistics.resampled_means([risk[key].cpu().numpy() for risk in risks]) for key in ("trace", "mse"))
+band = np.quantile(trace / mse, [0.025, 0.975], axis=-1)  # the same images are drawn for both
+run.claim("3.4", sigma=run.scale.sigmas, ratio=mean["trace"] / mean["mse"], band=band, **about)
 
 # %%
 fig = look.new(look.WIDTH, 3.2)
@@ -172,6 +174,7 @@ left.set(yscale="log", xlabel="input PSNR (dB)", ylabel="error a pixel", title="
 left.legend(fontsize=8)
 right.axhspan(0.85, 1.15, color="0.93")
 right.plot(run.scale.sigmas, mean["trace"] / mean["mse"], "^-", color=look.COLOURS["shrinkage"])
+right.fill_between(run.scale.sigmas, *band, color=look.COLOURS["shrinkage"], alpha=0.2, linewidth=0)
 right.axhline(1, **look.OPTIMAL)
 right.set(
     xscale="log", xlabel=r"$\sigma$", ylabel=r"$\sigma^2$ tr $\nabla f$ / MSE", title="Eq. 10: ratio to the error"
