@@ -50,6 +50,26 @@ def write_text(path, text):
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def read_json(path, parse):
+    """``parse`` of what a JSON file holds, or None if there is no file.
+
+    Raises
+    ------
+    ValueError
+        If it holds no JSON, or ``parse`` fails on it; with a sentence that says what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path.name} in {path.parent} is damaged or was altered ({error}); put an earlier copy back, or move it "
+            "away and run the notebooks again, which write it anew"
+        ) from None
+
+
 def write_tensors(path, tensors, about):
     """Write named tensors with ``about`` (anything JSON can hold) and a SHA-256 of both."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}

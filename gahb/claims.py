@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from gahb._files import write_text
+from gahb._files import read_json, write_text
 
 VERDICTS = ("reproduced", "not reproduced", "not tested")
 
@@ -256,6 +256,8 @@ def verdict(claim, measured, scale):
         holds = claim.holds(_numbers(measured), scale)
     except KeyError as error:
         raise ValueError(f"the ledger records nothing named {error} for claim {claim.id}; measure it again") from None
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"the record of claim {claim.id} is damaged ({error}); measure it again") from None
     return "reproduced" if holds else "not reproduced"
 
 
@@ -294,9 +296,21 @@ def ledger_path(figures):
 
 
 def read(figures):
-    """The measurements of a ledger by id; empty if there is none yet."""
-    path = ledger_path(figures)
-    return {row["id"]: row["measured"] for row in json.loads(path.read_text())} if path.is_file() else {}
+    """The measurements of a ledger by id; empty if there is none yet.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    return read_json(ledger_path(figures), _measurements) or {}
+
+
+def _measurements(rows):
+    measured = {row["id"]: row["measured"] for row in rows}
+    if not measured or not all(isinstance(each, dict | None) for each in measured.values()):
+        raise TypeError("it holds no measurements by name")
+    return measured
 
 
 def record(id, measured, scale, figures):

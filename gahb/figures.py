@@ -13,7 +13,7 @@ from IPython.display import Image, display
 from matplotlib.patches import Patch
 
 from gahb import __version__, statistics
-from gahb._files import write_atomically, write_text
+from gahb._files import read_json, write_atomically, write_text
 
 # One colour for one thing in all figures.
 COLOURS = {
@@ -93,12 +93,23 @@ def show(name, folder, width):
     display(Image(filename=str(Path(folder) / f"{name}.png"), width=round(100 * width)))
 
 
+def provenance(folder):
+    """What ``provenance.json`` of a folder of figures says; empty if there is none yet.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    return read_json(Path(folder) / "provenance.json", lambda record: {k: dict(v) for k, v in record.items()}) or {}
+
+
 def note(folder, change):
     """Change ``provenance.json`` of a folder of figures, one process at a time."""
     path = Path(folder) / "provenance.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_name(".provenance.lock")):
-        record = json.loads(path.read_text()) if path.is_file() else {}
+        record = provenance(folder)
         change(record)
         write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 

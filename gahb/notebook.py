@@ -132,6 +132,9 @@ def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     chosen = stores.pick_device(device)
+    figures = Path(figures or default_figures()).expanduser() / scale.name
+    claims.read(figures)  # damage is told now, not when hours of work are recorded
+    look.provenance(figures)
     look.style()
     return Run(
         notebook,
@@ -139,7 +142,7 @@ def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=
         faces,
         scenes,
         Path(store or stores.default_store()).expanduser(),
-        Path(figures or default_figures()).expanduser() / scale.name,
+        figures,
         chosen,
         seed,
     )

@@ -1,10 +1,10 @@
 """The readable report of a scale: its figures with captions, and the table of claims."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
 from gahb import claims
+from gahb import figures as look
 
 CAPTIONS = {
     "fig01_memorization_transition": (
@@ -101,8 +101,7 @@ CAPTIONS = {
 def report(folder):
     """The report of one scale's folder of figures, as Markdown."""
     folder = Path(folder)
-    path = folder / "provenance.json"
-    provenance = json.loads(path.read_text()) if path.is_file() else {}
+    provenance = look.provenance(folder)
     measured = claims.read(folder)
     scale = provenance.get("scale", {}).get("name", folder.name)
     rows = [claims.entry(claim, measured.get(claim.id), scale) for claim in claims.CLAIMS]

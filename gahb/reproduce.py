@@ -73,6 +73,7 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo
     figures = Path(figures or notebook.default_figures()).expanduser().resolve()
     runs = Path(runs or project() / "runs").expanduser().resolve() / scale.name
     runs.mkdir(parents=True, exist_ok=True)
+    report.report(figures / scale.name)  # a damaged ledger is told now, not after hours
     parameters = _absolute(parameters | {"scale": scale.name, "figures": str(figures)})
     count = pick_jobs(scale, parameters.get("device", "auto"), jobs)
     if not only:

@@ -26,8 +26,9 @@ from test_photographs import picture
 from test_sources import FORMS, PAGE, Malicious, fill, save
 from test_store import DAMAGE, contents, folder_of, get, recipe
 
+from gahb import claims, store, training
+from gahb import figures as look
 from gahb import reproduce as runner
-from gahb import store, training
 from gahb.cli import main
 from gahb.datasets import faces
 from gahb.released import load_released
@@ -404,6 +405,21 @@ def altered_recipe(tmp_path):
     return store.stored(tmp_path)
 
 
+def beside_the_figures(name, text):
+    """``claims.json`` or ``provenance.json`` was damaged: it is told at once, and left as it is."""
+
+    def provoke(tmp_path):
+        folder = tmp_path / "figures" / "smoke"
+        claims.record("5.2", {"cosine": 0.95}, "smoke", folder)
+        look.note(folder, lambda record: record.update(scale={"name": "smoke"}))
+        (folder / name).write_bytes(text.encode("latin-1"))
+        if name == "claims.json":
+            return ["claims", "--figures", str(folder.parent)]
+        return ["reproduce", "--only", "06", "--figures", str(folder.parent), "--runs", str(tmp_path / "runs")]
+
+    return provoke
+
+
 def prepared(kind):
     def provoke(tmp_path):
         folder = fill(tmp_path / "f", GOOD, height=16, width=16)
@@ -435,6 +451,11 @@ KINDS = {"empty": "zero bytes", "truncated": "truncated", "altered": "altered", 
 NOTICED = r"^{0}\.safetensors in [\w-]+ is damaged \(.+\); set aside as {0}\.safetensors\.damaged"
 UNREADABLE = r"recipe\.json in [\w-]+ cannot be read"
 BROKEN = {"zero bytes": "", "truncated": '{"made": {"gahb', "a dict": "{}", "a list": "[]", "keys": '{"made": {}}'}
+RECORDS = {
+    "claims.json": {"a dict": "{}", "numbers": "[1]", "no names": '[{"id": "5.2", "measured": 0.95}]'},
+    "provenance.json": {"a list": "[]", "a word": '{"scale": "smoke"}'},
+}
+ALTERED = r"{} in .*smoke is damaged or was altered \(.+\); put an earlier copy back, or move it away and run the note"
 STORE = [
     *(
         (f"{name}: {KINDS[kind]}", damaged(kind, f"{name}.safetensors"), goes_on("made again", NOTICED.format(name)))
@@ -443,6 +464,11 @@ STORE = [
     ),
     *((f"cache: {KINDS[kind]}", prepared(kind), goes_on("made again", NOTICED.format("pixels"))) for kind in DAMAGE),
     *((f"recipe.json: {what}", recipe_json(text), goes_on(["b"], UNREADABLE)) for what, text in BROKEN.items()),
+    *(
+        (f"{name}: {what}", beside_the_figures(name, text), told(1, ALTERED.format(name)))
+        for name, forms in RECORDS.items()
+        for what, text in {"zero bytes": "", "truncated": '[{"id": "5', "no UTF-8": "[\xff", **forms}.items()
+    ),
     ("recipe.json: altered", altered_recipe, goes_on([], f"{UNREADABLE}: it is not of the recipe that its folder")),
     ("weights: of another program", foreign_safetensors, goes_on("made again", NOTICED.format("weights"))),
     ("weights: of other images", other_images, refused(ValueError, "was trained on other images .* checksum")),
