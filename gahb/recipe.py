@@ -11,6 +11,7 @@ from gahb.denoisers import NETWORKS
 
 SIGMA_LAWS = ("uniform", "sqrt-uniform")
 SCHEDULES = ("halving", "one-cycle")
+OPTIMIZERS = ("adam", "muon")
 PRECISIONS = ("float32", "bfloat16", "auto")
 
 
@@ -42,8 +43,10 @@ class Recipe:
         noise level does not depend on it.
     batch_size, images_seen : int
         Images a step, and in the whole training, which is rounded up to whole steps.
+    optimizer : str
+        ``"adam"``, the paper's; ``"muon"``: see :func:`gahb.optimizers.optimizers`.
     learning_rate : float
-        Of Adam; the peak rate of ``"one-cycle"``.
+        Of the optimizer; the peak rate of ``"one-cycle"``.
     schedule : str
         ``"halving"``: halved after each ``halving_images`` (the authors' 100 epochs of 10^6
         images). ``"one-cycle"``: a linear rise over the first tenth, then a cosine fall to 0.
@@ -66,6 +69,7 @@ class Recipe:
     weight_power: float = 0.0
     batch_size: int = 512
     images_seen: int = 10_000_000
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     schedule: str = "halving"
     halving_images: int = 100_000_000
@@ -75,6 +79,7 @@ class Recipe:
     def __post_init__(self):
         _checks.choice(self.network, "network", tuple(NETWORKS))
         _checks.choice(self.sigma_law, "sigma_law", SIGMA_LAWS)
+        _checks.choice(self.optimizer, "optimizer", OPTIMIZERS)
         _checks.choice(self.schedule, "schedule", SCHEDULES)
         _checks.choice(self.precision, "precision", PRECISIONS)
         for name in ("batch_size", "images_seen", "halving_images"):

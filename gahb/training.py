@@ -21,6 +21,7 @@ from gahb._files import read_tensors, write_atomically, write_tensors
 from gahb._machine import HeldSignals, has_bfloat16_units, pick_device, progress_bar
 from gahb._machine import interruptible as interruptible  # for those who train
 from gahb.denoisers import NETWORKS
+from gahb.optimizers import optimizers
 from gahb.recipe import Recipe
 
 CHECKPOINT_SECONDS = 60.0
@@ -124,7 +125,7 @@ class _Run:
         self.recipe, self.device, self.checkpoint = recipe, device, checkpoint
         size = {"in_channels": images.shape[1], **recipe.size}
         self.net = NETWORKS[recipe.network](**size, seed=recipe.seed).to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=recipe.learning_rate)
+        self.optimizers = optimizers(self.net, recipe.optimizer, recipe.learning_rate)
         self.generator = torch.Generator(device).manual_seed(recipe.seed)
         fast = recipe.precision == "auto" and has_bfloat16_units(device)
         self.bfloat16 = recipe.precision == "bfloat16" or fast
@@ -161,9 +162,10 @@ class _Run:
             self.require_finite()
 
     def step(self, signals):
-        """One step of Adam. An interruption comes before it or after it: none of it is left half done."""
+        """One step. An interruption comes before it or after it: none of it is left half done."""
         before = self.generator.get_state(), [buffer.clone() for buffer in self.net.buffers()]
-        self.optimizer.param_groups[0]["lr"] = learning_rate(self.recipe, self.seen)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = learning_rate(self.recipe, self.seen)
         try:
             with signals.let_in():
                 loss = self.gradient()
@@ -172,7 +174,8 @@ class _Run:
             for buffer, value in zip(self.net.buffers(), before[1], strict=True):
                 buffer.copy_(value)
             raise
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.seen += self.recipe.batch_size
         self.losses.append(loss)
 
@@ -191,7 +194,7 @@ class _Run:
             denoised = self.net(y)
         errors = (x - denoised.float()).square().sum((1, 2, 3))
         loss = (errors * sigma.flatten() ** -recipe.weight_power).mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.net.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach() / x[0].numel()
 
@@ -199,7 +202,7 @@ class _Run:
         loss = float(torch.stack(self.losses).mean())
         if not math.isfinite(loss):
             self.fail(f"its loss became {loss}")
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate = self.optimizers[0].param_groups[0]["lr"]
         self.history.append({"images": self.seen, "loss": loss, "learning_rate": rate, "seconds": self.seconds})
         self.losses = []
         bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
@@ -207,13 +210,20 @@ class _Run:
     def require_finite(self):
         """The tensors that a checkpoint holds, if all of them are finite."""
         tensors = {f"net.{key}": value for key, value in self.net.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
+        for index, state in self.optimizer_states():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {"losses": torch.stack(self.losses)} if self.losses else {}
         for key, value in tensors.items():
             if not bool(torch.isfinite(value).all()):
                 self.fail(f"{key} is not finite")
         return tensors
+
+    def optimizer_states(self):
+        """Number and state of each parameter that has one."""
+        for index, parameter in enumerate(self.net.parameters()):
+            for optimizer in self.optimizers:
+                if parameter in optimizer.state:
+                    yield index, optimizer.state[parameter]
 
     def fail(self, what):
         raise TrainingFailed(
@@ -250,8 +260,9 @@ class _Run:
             }
             for key in state.keys() - {"step"}:  # in the layout of an undisturbed run: the same arithmetic
                 state[key] = torch.empty_like(parameter, requires_grad=False).copy_(state[key])
-            if state:  # there is none before the first step
-                self.optimizer.state[parameter] = state
+            for optimizer in self.optimizers if state else ():  # there is none before the first step
+                if any(parameter is other for other in optimizer.param_groups[0]["params"]):
+                    optimizer.state[parameter] = state
         self.generator.set_state(tensors["generator"])
         self.losses = list(tensors["losses"].to(self.device)) if "losses" in tensors else []
         self.seen, self.seconds, self.history = (about["state"][key] for key in ("seen", "seconds", "history"))

@@ -262,11 +262,11 @@ def in_pieces(limit, stop, checkpoint, **settings):
     raise AssertionError(f"not at the end after {limit} pieces")
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_pieces_of_a_time_limit_equal_one_go(tmp_path, precision):
-    whole = train(pixels(), **TINY, precision=precision, schedule="one-cycle")
-    how = {"time_limit": 1e-4, "precision": precision, "schedule": "one-cycle"}
-    stops, net = in_pieces(60, TrainingStopped, tmp_path / "c", **how)
+@pytest.mark.parametrize("how", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}], ids=str)
+def test_pieces_of_a_time_limit_equal_one_go(tmp_path, how):
+    how = how | {"schedule": "one-cycle"}
+    whole = train(pixels(), **TINY, **how)
+    stops, net = in_pieces(60, TrainingStopped, tmp_path / "c", **how, time_limit=1e-4)
     assert stops == 29  # one step each
     assert_same_weights(net, whole)
     assert without_seconds(net.history) == without_seconds(whole.history)

@@ -1,0 +1,86 @@
+"""Optimizers of a training: Adam, as in the paper, or Muon for the weights of the hidden layers."""
+
+import torch
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # K. Jordan's quintic: steep at 0, so that five steps suffice
+RMS = 0.2  # of an update with learning rate 1, about Adam's: one learning rate serves both
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal: each weight moves as far along all its singular vectors.
+
+    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the
+    size of a step by Liu et al., "Muon is scalable for LLM training" (2025). A convolution
+    (out, in, h, w) is the matrix (out, in h w). ``torch.optim.Muon`` is for matrices alone and
+    computes in bfloat16, which a CPU without units for it emulates; this one keeps to float32.
+
+    Parameters
+    ----------
+    parameters : iterable of Tensor
+        Weights of two dimensions or more.
+    lr : float
+        Learning rate, on Adam's scale.
+    momentum : float
+        Of Nesterov's kind.
+    """
+
+    def __init__(self, parameters, lr=1e-3, momentum=0.95):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self):
+        """Move each parameter that has a gradient."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                mean = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+                step = orthogonalized(weight.grad.lerp(mean, group["momentum"]).flatten(1))
+                size = group["lr"] * RMS * max(step.shape) ** 0.5
+                weight.sub_(step.view(weight.shape), alpha=size)
+
+
+def orthogonalized(matrix, iterations=5):
+    """About U V^T of a matrix U S V^T, by Newton-Schulz iteration.
+
+    The polynomials are taken of the small Gram matrix A = X X^T, with which they commute, so that only
+    the first and the last product are with X itself.
+
+    Parameters
+    ----------
+    matrix : Tensor (m, n)
+    iterations : int
+
+    Returns
+    -------
+    Tensor (m, n)
+        Its singular values are between 0.7 and 1.2, except those below 1e-3 of the matrix's norm.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / wide.norm().clamp_min(1e-20)
+    a, b, c = NEWTON_SCHULZ
+    gram = wide @ wide.T
+    whole = identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    for _ in range(iterations):
+        polynomial = a * identity + b * gram + c * (gram @ gram)
+        whole = polynomial @ whole
+        gram = polynomial @ gram @ polynomial
+    wide = whole @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
+def optimizers(net, name, learning_rate):
+    """The optimizers of a network's parameters: a list.
+
+    ``"adam"``: one for all. ``"muon"``: Muon for the weights between hidden channels, Adam for the
+    others (the first and last convolution, and gains).
+    """
+    parameters = list(net.parameters())
+    hidden = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) > net.in_channels]
+    if name == "adam" or not hidden:
+        return [torch.optim.Adam(parameters, lr=learning_rate)]
+    others = [p for p in parameters if all(p is not h for h in hidden)]
+    return [Muon(hidden, lr=learning_rate), torch.optim.Adam(others, lr=learning_rate)]
