@@ -77,17 +77,29 @@ def reproduce(scale, only, **options):
 @DEVICE
 @JOBS
 @click.option("--time-limit", type=float, help="Seconds after which training stops with a checkpoint.")
-def train(scale, only, faces, scenes, store, seed, device, jobs, time_limit):
+@click.option("--cluster", type=click.Choice(["slurm", "local"]), help="Submit each as a job; local: all here at once.")
+@click.option("--slurm", multiple=True, help="Option of sbatch, such as partition=gpu; can be given again.")
+def train(scale, only, faces, scenes, store, seed, device, jobs, time_limit, cluster, slurm):
     """Train the denoisers of a scale that the store lacks.
 
+    \b
     Example: gahb train --scale paper --only faces-S1-N10000 --time-limit 540
+             gahb train --scale paper --cluster slurm --slurm gpus-per-node=1
     """
     from gahb import jobs as work
     from gahb import scales
 
     scale = scales.get(scale)
+    if slurm and not cluster:
+        raise ValueError(f"--slurm {' '.join(slurm)} needs --cluster slurm")
+    if cluster and jobs:
+        raise ValueError("--jobs is for training here; with --cluster each denoiser is a job")
     recipes = work.chosen_recipes(scale, only, faces, scenes, seed, store)
-    if not work.train_all(recipes, store, device, work.pick_jobs(scale, device, jobs), time_limit, click.echo):
+    if cluster:
+        from gahb.cluster import submit
+
+        submit(recipes, cluster, store, device, time_limit, slurm, click.echo)
+    elif not work.train_all(recipes, store, device, work.pick_jobs(scale, device, jobs), time_limit, click.echo):
         click.echo("time limit reached; the same command goes on from here")
 
 

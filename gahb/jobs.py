@@ -46,6 +46,13 @@ def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0, folder=None)
     return chosen
 
 
+def lacking(recipes, folder, echo):
+    """Those of some recipes that the store lacks; says how many it has."""
+    missing = [recipe for recipe in recipes if not store.has(recipe, folder)]
+    echo(f"{len(recipes) - len(missing)} of {len(recipes)} denoisers are in the store")
+    return missing
+
+
 def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo=print):
     """Train those of some recipes that the store lacks; at the time limit stop with checkpoints.
 
@@ -73,8 +80,7 @@ def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo
         If a training failed, after the others have ended, or if a process died.
     """
     deadline = None if time_limit is None else time.time() + time_limit
-    missing = [recipe for recipe in recipes if not store.has(recipe, folder)]
-    echo(f"{len(recipes) - len(missing)} of {len(recipes)} denoisers are in the store")
+    missing = lacking(recipes, folder, echo)
     arguments = [(recipe, folder, device, deadline) for recipe in missing]
     with interruptible():
         if min(jobs, len(missing)) > 1:

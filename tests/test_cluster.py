@@ -1,0 +1,264 @@
+"""Jobs of a cluster: preempted, timed out, stopped and failed ones really run here; Slurm's own commands are faked."""
+
+import os
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import cloudpickle
+import pytest
+import torch
+from click.testing import CliRunner
+from test_cli import tiny
+from test_store import assert_undisturbed, recipe
+
+from gahb import cluster, jobs, training
+from gahb.cli import main
+from gahb.cluster import submit
+from gahb.store import has, identity, load, stored
+
+DISTURBED = {  # the signal in the middle of the fifth step, and in how many runs
+    "preempted": (signal.SIGUSR2, 1),
+    "timed-out": (signal.SIGUSR2, 2),
+    "stopped": (signal.SIGTERM, 1),
+}
+DIVERGING = recipe("diverging", learning_rate=1e30)
+
+
+@dataclass(frozen=True)
+class Disturbed(cluster.Training):
+    """A job that gets its signals, and writes down how many steps each run began."""
+
+    def __call__(self):
+        notes = self.folder / f"{self.recipe.name}-steps"
+        signalled, runs = DISTURBED.get(self.recipe.name, (None, 0))
+        disturbed = runs > len(notes.read_text().split() if notes.exists() else "")
+        inner, begun = training.draw_sigmas, [0]
+
+        def draw(*arguments):
+            begun[0] += 1
+            if begun[0] == 5 and disturbed:
+                signal.raise_signal(signalled)
+            return inner(*arguments)
+
+        try:
+            with patch.object(training, "draw_sigmas", draw):
+                super().__call__()
+        finally:
+            with notes.open("a") as file:
+                file.write(f"{begun[0]} ")
+
+
+class Root:
+    """A store, and what was echoed when jobs were submitted to it."""
+
+    def __init__(self, folder):
+        self.folder, self.said = folder, []
+
+    def submit(self, timeouts, time_limit, *recipes):
+        with patch.object(cluster, "TIMEOUTS", {"local": timeouts}):
+            return submit(recipes, "local", self.folder, "cpu", time_limit, echo=self.said.append)
+
+    def steps(self, name):
+        return (self.folder / f"{name}-steps").read_text().split()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Four jobs at once; then the one whose time-outs were used up."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    root, former = Root(tmp_path_factory.mktemp("store")), torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the jobs: another number of threads may round otherwise
+    with patch.object(cluster, "cores", lambda: 1), patch.object(cluster, "Training", Disturbed):
+        running = root.submit(5, None, recipe("preempted"), recipe("stopped"), DIVERGING)
+        running += root.submit(1, 60, recipe("timed-out"))
+        for job in running:
+            job._process.wait()
+        for job in root.submit(1, 60, recipe("timed-out")):
+            job._process.wait()
+    yield root
+    torch.set_num_threads(former)
+
+
+def reported(root, asked):
+    """What a second submission says of a job that failed, without submitting anything."""
+    said = []
+    with patch.object(cluster, "_submitted", lambda executor, work: SimpleNamespace(job_id="99")):
+        submit([asked], "local", root.folder, echo=said.append)
+    assert said[0] == "0 of 1 denoisers are in the store" and said[2] == f"{asked.name} is job 99"
+    return said[1]
+
+
+def test_each_job_ends_with_the_bits_of_an_undisturbed_run(root):
+    for name in ("preempted", "timed-out"):
+        assert_undisturbed(load(root.folder / identity(recipe(name)), recipe=recipe(name)))
+
+
+def test_a_preempted_job_queues_again_and_goes_on_from_its_checkpoint(root):
+    assert root.steps("preempted") == ["5", "16"]  # of twenty, the fifth was interrupted and undone
+    (log,) = (root.folder / "jobs" / identity(recipe("preempted"))).glob("*.out")
+    assert "this job is preempted" in log.read_text()
+
+
+def test_a_job_queues_again_at_its_time_limit_but_not_for_ever(root):
+    assert root.steps("timed-out") == ["5", "5", "12"]  # the third is another job
+    (line,) = (line for line in root.said if "FAILED" in line)
+    assert re.fullmatch(r"timed-out FAILED: job \d+: Job not requeued because: timed-out too many times\.", line)
+
+
+def test_a_stopped_job_keeps_its_checkpoint(root):
+    assert root.steps("stopped") == ["5"]
+    assert (root.folder / identity(recipe("stopped")) / "checkpoint.safetensors").is_file()
+    assert re.fullmatch(r"stopped FAILED: job \d+: it was stopped.*is kept", reported(root, recipe("stopped")))
+
+
+def test_a_job_that_failed_is_reported_when_it_is_submitted_again(root):
+    sentence = r"diverging FAILED: job \d+: the training of diverging failed after .*Lower learning_rate \(1e\+30\).*"
+    assert re.fullmatch(sentence, reported(root, DIVERGING))
+    assert not has(DIVERGING, root.folder)
+
+
+def test_jobs_are_no_denoisers(root):
+    names = ["preempted", "timed-out"]
+    assert [row["recipe"]["name"] for row in stored(root.folder)] == names
+    assert "2 denoisers" in CliRunner().invoke(main, ["list", "--store", str(root.folder)]).output
+    for name in names:  # their images are no longer needed
+        assert not list((root.folder / "jobs" / identity(recipe(name))).glob("*_submitted.pkl"))
+
+
+def test_gahb_train_on_a_cluster(monkeypatch, tmp_path):
+    tiny(monkeypatch)
+    submitted, inner = [], cluster.submit
+    monkeypatch.setattr(cluster, "submit", lambda *arguments: submitted.extend(inner(*arguments)))
+    arguments = ["train", "--only", "disks", "--store", str(tmp_path), "--cluster", "local"]
+    first = CliRunner().invoke(main, arguments)
+    assert first.exit_code == 0, first.output
+    (job,) = submitted
+    assert f"disks-N8 is job {job.job_id}\n1 jobs submitted, logs are in {tmp_path / 'jobs'}: kill" in first.output
+    assert job._process.wait() == 0
+    second = CliRunner().invoke(main, arguments)
+    assert second.output == "1 of 1 denoisers are in the store\n" and len(submitted) == 1
+
+
+def test_who_is_being_trained_gets_no_second_job(tmp_path):
+    said = []
+    with cluster.store._locked(tmp_path / identity(recipe())):
+        assert submit([recipe()], "local", tmp_path, echo=said.append) == []
+    assert said == ["0 of 1 denoisers are in the store", "tiny has a job already, or is being trained"]
+
+
+# --- Slurm's commands, faked ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slurm(monkeypatch, tmp_path):
+    """A folder of commands before all others; write into ``queue`` what squeue should say."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    command(folder / "srun", "exit 1")
+    command(folder / "sbatch", "echo Submitted batch job 17")
+    command(folder / "squeue", f"cat {folder}/queue")
+    (folder / "queue").touch()
+    return folder
+
+
+def command(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_what_slurm_is_told(slurm, tmp_path):
+    said = []
+    options = ["partition=gpu", "gpus_per_node=1", "exclusive", "comment=a b"]
+    (job,) = submit([recipe()], "slurm", tmp_path / "store", time_limit=5401, options=options, echo=said.append)
+    place = tmp_path / "store" / "jobs" / identity(recipe())
+    lines = (place / "17_submission.sh").read_text().splitlines()
+    told = {line for line in lines if line.startswith("#SBATCH")}
+    assert {
+        "#SBATCH --time=91", "#SBATCH --partition=gpu", "#SBATCH --gpus-per-node=1", "#SBATCH --exclusive",
+        "#SBATCH --comment='a b'", "#SBATCH --requeue", "#SBATCH --signal=USR2@90", "#SBATCH --open-mode=append",
+        f"#SBATCH --job-name={identity(recipe())}", f"#SBATCH --output={place}/%j_0_log.out",
+    } <= told  # fmt: skip
+    work = job.submission().function
+    assert isinstance(work, cluster.Training)
+    assert (work.folder, work.device, work.recipe.images.shape) == (tmp_path / "store", "auto", recipe().images.shape)
+    assert work.checkpoint().function is work
+    assert "squeue --me" in said[-1] and "scancel" in said[-1]
+
+
+def test_who_is_in_the_queue_gets_no_second_job(slurm, tmp_path):
+    asked = [recipe(), recipe("other")]
+    assert len(submit(asked[:1], "slurm", tmp_path, echo=print)) == 1
+    (slurm / "queue").write_text("3\n17\n")
+    command(slurm / "sbatch", "echo Submitted batch job 18")
+    said = []
+    assert [job.job_id for job in submit(asked, "slurm", tmp_path, echo=said.append)] == ["18"]
+    assert "tiny has a job already, or is being trained" in said
+    (slurm / "queue").write_text("18\n")  # it has ended, and left no network and no log
+    assert [job.job_id for job in submit(asked, "slurm", tmp_path, echo=print)] == ["18"]
+
+
+def test_what_slurm_refuses(slurm, tmp_path):
+    command(slurm / "sbatch", "echo sbatch: error: invalid partition specified: gpuu >&2; exit 1")
+    with pytest.raises(RuntimeError, match=r"^Slurm refused the job of tiny: sbatch: error: invalid partition"):
+        submit([recipe()], "slurm", tmp_path, options=["partition=gpuu"], echo=print)
+    assert not [file for file in (tmp_path / "jobs").rglob("*") if file.is_file()]
+    command(slurm / "squeue", "echo squeue: error: Unable to contact slurm controller >&2; exit 1")
+    with pytest.raises(RuntimeError, match=r"^Slurm does not answer: squeue: error: Unable to contact"):
+        submit([recipe()], "slurm", tmp_path, echo=print)
+
+
+def test_a_job_that_ended_without_a_word_names_its_log(slurm, tmp_path):
+    submit([recipe()], "slurm", tmp_path, echo=print)
+    log = tmp_path / "jobs" / identity(recipe()) / "17_0_log.out"
+    log.write_text("slurmstepd: error: Detected 1 oom_kill event\n")
+    said = []
+    submit([recipe()], "slurm", tmp_path, echo=said.append)
+    assert said[1] == f"tiny FAILED: job 17: it ended without a word; its log is {log}"
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("local", {"time_limit": 0}), "the time limit must be positive, got 0 seconds"),
+        (("local", {"options": ["partition=gpu"]}), "--slurm partition=gpu is for --cluster slurm"),
+        (("moon", {}), "cluster must be one of slurm, local, got 'moon'"),
+        (("slurm", {"options": ["Partition gpu"]}), "takes an option of sbatch such as partition=gpu, got 'Partition"),
+        (("slurm", {"options": ["x=1\nrm"]}), "takes an option of sbatch"),
+        (("slurm", {"options": ["time=5"]}), "--slurm time: gahb sets that itself; give --time-limit in seconds"),
+        (("slurm", {"options": ["job_name=a"]}), "--slurm job-name: gahb sets that itself; leave it out"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments, sentence, slurm, tmp_path):
+    kind, options = arguments
+    with pytest.raises(ValueError, match=sentence):
+        submit([recipe()], kind, tmp_path, echo=print, **options)
+
+
+def test_what_is_missing_gets_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"^there is no Slurm here: neither sbatch nor srun is found"):
+        submit([recipe()], "slurm", tmp_path, echo=print)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(RuntimeError, match="need submitit, which is not installed: pip install submitit"):
+        submit([recipe()], "local", tmp_path, echo=print)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--slurm partition=gpu", "gahb: --slurm partition=gpu needs --cluster slurm"),
+        ("--cluster local --jobs 2", "gahb: --jobs is for training here; with --cluster each denoiser is a job"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments, sentence, monkeypatch):
+    monkeypatch.setattr(jobs, "chosen_recipes", None)
+    result = CliRunner().invoke(main, ["train", *arguments.split()])
+    assert result.exit_code == 1 and sentence in result.stderr
