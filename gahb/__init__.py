@@ -8,7 +8,7 @@ models arises from geometry-adaptive harmonic representation" (ICLR 2024). Inten
 __version__ = "0.1.0"
 
 from gahb import datasets, optimal
-from gahb.denoisers import BFCNN, UNet
+from gahb.denoisers import BFCNN, ResUNet, UNet
 from gahb.jacobian import Basis, adaptive_basis, jacobian
 from gahb.metrics import cosine_similarity, nearest, psnr, psnr_curve
 from gahb.released import load_released
@@ -20,6 +20,7 @@ __all__ = [
     "BFCNN",
     "Basis",
     "Recipe",
+    "ResUNet",
     "Samples",
     "UNet",
     "adaptive_basis",

@@ -50,6 +50,14 @@ def _conv_norm_relu(inputs, outputs, generator):
     return [_conv(inputs, outputs, generator=generator), BiasFreeBatchNorm(outputs), nn.ReLU()]
 
 
+def _halve_or_double(kind, inputs, outputs, generator):
+    """A convolution that halves the image, or a transposed one that doubles it; keeps the variance."""
+    layer = nn.utils.skip_init(kind, inputs, outputs, 2, stride=2, bias=False)
+    fan_in = inputs * (4 if kind is nn.Conv2d else 1)
+    nn.init.normal_(layer.weight, std=fan_in**-0.5, generator=generator)
+    return layer
+
+
 class BFCNN(nn.Module):
     """Bias-free convolutional denoiser of the paper (Appendix A).
 
@@ -130,8 +138,7 @@ class UNet(nn.Module):
         for narrow, wide in itertools.pairwise(widths):
             both = _conv_norm_relu(narrow, wide, generator) + _conv_norm_relu(wide, wide, generator)
             self.encoder.append(nn.Sequential(*both))
-            up = nn.utils.skip_init(nn.ConvTranspose2d, wide, narrow, 2, stride=2, bias=False)
-            nn.init.normal_(up.weight, std=wide**-0.5, generator=generator)  # keeps the variance
+            up = _halve_or_double(nn.ConvTranspose2d, wide, narrow, generator)
             last = _conv_norm_relu(narrow, narrow, generator)
             if narrow == channels:
                 last = [_conv(narrow, in_channels, generator=generator)]
@@ -140,11 +147,8 @@ class UNet(nn.Module):
 
     def forward(self, y):
         """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
-        x = _network_input(y, self.in_channels)
-        height, width = x.shape[-2:]
-        stride = 2**self.blocks
-        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="replicate")
-        skips = []
+        height, width = _network_input(y, self.in_channels).shape[-2:]
+        x, skips = _padded(y, 2**self.blocks), []
         for block in self.encoder[:-1]:
             skips.append(block(x))
             x = F.avg_pool2d(skips[-1], 2)
@@ -154,7 +158,79 @@ class UNet(nn.Module):
         return y - x[..., :height, :width]
 
 
-NETWORKS = {"BFCNN": BFCNN, "UNet": UNet}
+class ResUNet(nn.Module):
+    """Bias-free UNet of residual blocks: cheaper than :class:`UNet`, and as good after fewer images.
+
+    Per level one residual block on the way down and one on the way up, two in the middle;
+    channels double where the image is halved, by 2x2 convolutions; a 1x1 convolution merges the
+    skip connection. After He et al. (CVPR 2016) and Zhang et al., "Plug-and-play image
+    restoration with deep denoiser prior" (DRUNet, TPAMI 2021), with bias-free batch normalization.
+    The defaults have 217,312 parameters.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the first level.
+    blocks : int
+        Number of halvings. A height or width that ``2**blocks`` does not divide is padded by
+        repeating the border, and cropped after.
+    in_channels : int
+        Channels of the image.
+    seed : int
+        Seed of the initial weights. The global random state is neither read nor changed.
+    """
+
+    def __init__(self, channels=16, blocks=2, in_channels=1, seed=0):
+        super().__init__()
+        self.channels = _checks.count(channels, "channels")
+        self.blocks = _checks.count(blocks, "blocks")
+        self.in_channels = _checks.count(in_channels, "in_channels")
+        generator = torch.Generator().manual_seed(seed)
+        widths = [channels * 2**b for b in range(blocks + 1)]
+        self.first = _conv(in_channels, channels, generator=generator)
+        self.encoder, self.down = nn.ModuleList(), nn.ModuleList()
+        self.up, self.merge, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for narrow, wide in itertools.pairwise(widths):
+            self.encoder.append(_Residual(narrow, generator))
+            self.down.append(_halve_or_double(nn.Conv2d, narrow, wide, generator))
+            self.up.append(_halve_or_double(nn.ConvTranspose2d, wide, narrow, generator))
+            self.merge.append(_conv(2 * narrow, narrow, 1, generator))
+            self.decoder.append(_Residual(narrow, generator))
+        self.middle = nn.Sequential(_Residual(widths[-1], generator), _Residual(widths[-1], generator))
+        self.last = _conv(channels, in_channels, generator=generator)
+
+    def forward(self, y):
+        """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
+        height, width = _network_input(y, self.in_channels).shape[-2:]
+        x, skips = self.first(_padded(y, 2**self.blocks)), []
+        for block, down in zip(self.encoder, self.down, strict=True):
+            skips.append(block(x))
+            x = down(skips[-1])
+        x = self.middle(x)
+        for up, merge, block in list(zip(self.up, self.merge, self.decoder, strict=True))[::-1]:
+            x = block(merge(torch.cat([up(x), skips.pop()], dim=1)))
+        return y - self.last(x)[..., :height, :width]
+
+
+class _Residual(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))); the branch starts small, so that the block is nearly the identity."""
+
+    def __init__(self, channels, generator):
+        super().__init__()
+        last = [_conv(channels, channels, generator=generator), BiasFreeBatchNorm(channels)]
+        self.branch = nn.Sequential(*_conv_norm_relu(channels, channels, generator), *last)
+        nn.init.constant_(last[-1].gain, 0.2)
+
+    def forward(self, x):
+        return x + self.branch(x)
+
+
+NETWORKS = {"BFCNN": BFCNN, "UNet": UNet, "ResUNet": ResUNet}
+
+
+def _padded(y, stride):
+    height, width = y.shape[-2:]
+    return F.pad(y, (0, -width % stride, 0, -height % stride), mode="replicate")
 
 
 def _network_input(y, in_channels):

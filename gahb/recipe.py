@@ -30,7 +30,7 @@ class Recipe:
         The training images themselves, (N, C, H, W), uint8 or float32 in [0, 1]; needed for
         photographs only, and no part of the identity, which is in ``data``.
     network : str
-        ``"BFCNN"`` or ``"UNet"``.
+        ``"BFCNN"``, ``"UNet"`` or ``"ResUNet"``; see :mod:`gahb.denoisers`.
     size : dict
         Arguments of the network, such as ``{"depth": 20, "channels": 64}``.
     sigma_max : float

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gahb import BFCNN, UNet
+from gahb import BFCNN, ResUNet, UNet
 from gahb.denoisers import BiasFreeBatchNorm, evaluating
 
 
@@ -15,6 +15,10 @@ def small_bfcnn(**options):
 
 def small_unet(**options):
     return randomized(UNet(4, 2, **options))
+
+
+def small_resunet(**options):
+    return randomized(ResUNet(4, 2, **options))
 
 
 def randomized(net):
@@ -42,6 +46,9 @@ def parameter_count(net):
         (lambda: BFCNN(21), 702_784),  # the 21 layers of its text: 576 + 19 * (36,864 + 64) + 576
         (lambda: BFCNN(in_channels=3), 576 * 3 * 2 + 18 * (36_864 + 64)),
         (UNet, 7_659_264),  # the authors' later network
+        # 2 * 144 outer; residual blocks of 18 c^2 + 2 c: two of 16, two of 32, two of 64 channels; 2x2 down and
+        # up; 1x1 merging
+        (ResUNet, 288 + 2 * (18 * 5_376 + 2 * 112) + 2 * 4 * (16 * 32 + 32 * 64) + 2 * (16**2 + 32**2)),
     ],
 )
 def test_parameter_count(build, published):
@@ -92,9 +99,29 @@ def test_unet_is_two_convolutions_a_block_with_skip_connections():
     assert widths == [[4, 4], [8, 8], [16, 16]]
 
 
+def test_resunet_is_residual_blocks_with_skip_connections():
+    net, y = small_resunet(), noisy(2, 1, 8, 12)
+
+    def residual(x, block):
+        return x + plain_block(x, block.branch)
+
+    x, skips = F.conv2d(y, net.first.weight, padding=1), []
+    for level in range(2):
+        skips.append(residual(x, net.encoder[level]))
+        x = F.conv2d(skips[-1], net.down[level].weight, stride=2)
+    x = residual(residual(x, net.middle[0]), net.middle[1])
+    for level in (1, 0):
+        x = torch.cat([F.conv_transpose2d(x, net.up[level].weight, stride=2), skips[level]], 1)
+        x = residual(F.conv2d(x, net.merge[level].weight), net.decoder[level])
+    expected = y - F.conv2d(x, net.last.weight, padding=1)
+    torch.testing.assert_close(net(y), expected, rtol=1e-12, atol=1e-12)
+    assert [len(down.weight) for down in net.down] == [8, 16]
+
+
+@pytest.mark.parametrize("build", [small_unet, small_resunet])
 @pytest.mark.parametrize("shape", [(1, 1, 9, 11), (2, 1, 1, 1), (1, 1, 3, 8)])
-def test_unet_repeats_the_border_where_a_size_does_not_divide(shape):
-    net, y = small_unet(), noisy(*shape)
+def test_the_border_is_repeated_where_a_size_does_not_divide(shape, build):
+    net, y = build(), noisy(*shape)
     height, width = shape[-2:]
     rows = torch.arange(-(-height // 4) * 4).clamp_max(height - 1)
     columns = torch.arange(-(-width // 4) * 4).clamp_max(width - 1)
@@ -103,14 +130,14 @@ def test_unet_repeats_the_border_where_a_size_does_not_divide(shape):
     torch.testing.assert_close(net(y), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("build", [small_bfcnn, small_unet])
+@pytest.mark.parametrize("build", [small_bfcnn, small_unet, small_resunet])
 @pytest.mark.parametrize("scale", [1e-3, 0.37, 41.0])
 def test_homogeneous_in_evaluation_mode(build, scale):
     net, y = build(), noisy(2, 1, 9, 8) - 0.3
     torch.testing.assert_close(net(scale * y), scale * net(y), rtol=1e-11, atol=0)  # float64 rounding
 
 
-@pytest.mark.parametrize("build", [small_bfcnn, small_unet])
+@pytest.mark.parametrize("build", [small_bfcnn, small_unet, small_resunet])
 def test_no_additive_constant(build):
     net, zero = build(), torch.zeros(2, 1, 8, 8, dtype=torch.float64)
     assert not any("bias" in name for name, _ in net.named_parameters())
@@ -118,7 +145,7 @@ def test_no_additive_constant(build):
     assert torch.equal(net.train()(zero), zero)
 
 
-@pytest.mark.parametrize("build", [small_bfcnn, small_unet])
+@pytest.mark.parametrize("build", [small_bfcnn, small_unet, small_resunet])
 def test_images_of_a_batch_are_denoised_alone_in_evaluation_mode(build):
     net, y = build(), noisy(3, 1, 8, 8)
     alone = torch.cat([net(image[None]) for image in y])
@@ -154,7 +181,10 @@ def test_batch_norm_is_differentiated_through_its_statistics():
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("build", [lambda seed: BFCNN(4, 8, seed=seed), lambda seed: UNet(4, 2, seed=seed)])
+@pytest.mark.parametrize(
+    "build",
+    [lambda seed: BFCNN(4, 8, seed=seed), lambda seed: UNet(4, 2, seed=seed), lambda seed: ResUNet(4, 2, seed=seed)],
+)
 def test_seed_alone_decides_the_weights(build):
     weights, states = [], []
     for global_seed in (0, 123):
@@ -178,7 +208,7 @@ def test_weights_start_kaiming_normal():
     assert abs(float(weight.mean())) < 4 * sd / weight.numel() ** 0.5
 
 
-@pytest.mark.parametrize("net", [BFCNN(3, 4), UNet(2, 1)])
+@pytest.mark.parametrize("net", [BFCNN(3, 4), UNet(2, 1), ResUNet(2, 1)])
 @pytest.mark.parametrize(
     ("y", "error", "words"),
     [

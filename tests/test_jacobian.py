@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from gahb import BFCNN, UNet, adaptive_basis, jacobian, optimal
+from gahb import BFCNN, ResUNet, UNet, adaptive_basis, jacobian, optimal
 from gahb.denoisers import BiasFreeBatchNorm
 from gahb.jacobian import divergence
 
@@ -35,6 +35,8 @@ NETWORKS = {
     "UNet": (lambda: UNet(4, 2), (1, 8, 8)),
     "UNet of a size that 4 does not divide": (lambda: UNet(4, 2), (1, 7, 9)),
     "UNet, 3 channels": (lambda: UNet(4, 1, 3), (3, 5, 4)),
+    "ResUNet": (lambda: ResUNet(4, 2), (1, 8, 8)),
+    "ResUNet of a size that 4 does not divide": (lambda: ResUNet(4, 2), (1, 7, 9)),
 }
 
 
@@ -196,7 +198,7 @@ def hooks(net):
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
 
 
-@pytest.mark.parametrize("name", ["BFCNN", "UNet"])
+@pytest.mark.parametrize("name", ["BFCNN", "UNet", "ResUNet"])
 @pytest.mark.parametrize("grad", [True, False])
 def test_network_and_image_are_left_as_they_were(name, grad):
     f, y = network(name)
@@ -431,7 +433,7 @@ def test_divergence_of_a_diagonal_jacobian_is_exact():
     torch.testing.assert_close(divergence(lambda y: gains * y**3, y, probes=1), expected)  # every sign squared is 1
 
 
-@pytest.mark.parametrize("name", ["BFCNN", "UNet"])
+@pytest.mark.parametrize("name", ["BFCNN", "UNet", "ResUNet"])
 def test_divergence_of_an_image_does_not_depend_on_its_batch(name):
     f, _ = network(name)
     y = draw(6, 1, 8, 8, seed=2)

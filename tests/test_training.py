@@ -155,7 +155,7 @@ def test_memory_format_of_the_images_is_irrelevant():
     assert without_seconds(first.history) == without_seconds(second.history)
 
 
-@pytest.mark.parametrize("network", ["BFCNN", "UNet"])
+@pytest.mark.parametrize("network", ["BFCNN", "UNet", "ResUNet"])
 def test_same_weights_whatever_ran_before(network):
     how = TINY | {"network": network, "images_seen": 64}
     how["size"] = {"depth": 3, "channels": 4} if network == "BFCNN" else {"channels": 4, "blocks": 1}
@@ -550,7 +550,7 @@ def test_no_progress_if_none_is_wanted(capsys):
         ({"sigma_max": math.nan}, ValueError, "sigma_max"),
         ({"weight_power": math.inf}, ValueError, "weight_power"),
         ({"seed": -1}, ValueError, "seed"),
-        ({"network": "ResNet"}, ValueError, "network must be one of BFCNN, UNet"),
+        ({"network": "ResNet"}, ValueError, "network must be one of BFCNN, UNet, ResUNet"),
         ({"sigma_law": "normal"}, ValueError, "sigma_law"),
         ({"schedule": "linear"}, ValueError, "schedule"),
         ({"precision": "float16"}, ValueError, "precision"),
