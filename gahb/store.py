@@ -1,7 +1,8 @@
 """Trained denoisers by recipe: one folder each, found again and shared by all notebooks.
 
 ``<store>/<name>-<hash of the recipe>/`` holds ``recipe.json``, ``weights.safetensors`` and
-``history.csv``; while it trains, ``checkpoint.safetensors``.
+``history.csv``; while it trains, ``checkpoint.safetensors``. Some denoisers come with the package,
+in ``gahb/pretrained/<scale>/`` (see :mod:`gahb.shipping`).
 """
 
 import hashlib
@@ -21,6 +22,8 @@ from gahb._files import read_tensors, remove_leftovers, write_tensors, write_tex
 from gahb._machine import pick_device
 from gahb.denoisers import NETWORKS
 from gahb.training import digest, train, write_history
+
+SHIPPED = Path(__file__).parent / "pretrained"
 
 
 def project():
@@ -60,7 +63,7 @@ def training_images(recipe):
 
 
 def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
-    """The denoiser of a recipe, from the store; trained first if it is not there.
+    """The denoiser of a recipe, from the store or the package; trained first if neither has it.
 
     Of two processes that ask for the same one, one trains and the other waits. An interrupted
     training goes on from its checkpoint.
@@ -94,6 +97,8 @@ def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
     device = pick_device(device)
     folder = Path(store or default_store()).expanduser() / identity(recipe)
     net = load(folder, device, recipe)
+    if net is None and (shipped := place(recipe, store)):  # it came with the package
+        net = load(shipped, device)
     if net is not None:
         with suppress(OSError):  # left by a process that was killed when it had just written the weights
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -108,9 +113,15 @@ def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
     return net
 
 
+def place(recipe, store=None):
+    """The folder with the denoiser of a recipe: in the store, else one that came with the package, else None."""
+    folders = [Path(store or default_store()).expanduser() / identity(recipe), *SHIPPED.glob(f"*/{identity(recipe)}")]
+    return next((folder for folder in folders if (folder / "weights.safetensors").is_file()), None)
+
+
 def has(recipe, store=None):
-    """Whether a store holds the weights of a recipe (they are verified when they are loaded)."""
-    return (Path(store or default_store()).expanduser() / identity(recipe) / "weights.safetensors").is_file()
+    """Whether the store or the package has the weights of a recipe (they are verified when they are loaded)."""
+    return place(recipe, store) is not None
 
 
 def load(folder, device="cpu", recipe=None):

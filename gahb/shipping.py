@@ -1,0 +1,69 @@
+"""Trained denoisers that come with the package, in ``gahb/pretrained/<scale>/``, and what goes there.
+
+A folder there is one of a store, with weights in half precision. ``gahb.trained`` looks there before
+it trains.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from gahb import store
+from gahb._files import read_tensors, write_tensors, write_text
+from gahb.recipe import Recipe
+
+LEAST_PHOTOGRAPHS = 10_000  # networks of fewer can hold the faces of persons (Figure 2)
+
+
+def ship(recipes, folder=None, to=None):
+    """Copy denoisers of a store to the package, in half precision.
+
+    Parameters
+    ----------
+    recipes : list of Recipe
+        Those of photographs with fewer than 10,000 images are left out: their weights can hold
+        training images.
+    folder : str or Path, optional
+        The store.
+    to : str or Path
+        ``gahb/pretrained/<scale>``.
+
+    Returns
+    -------
+    list of str
+        Names of the folders written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the store lacks one of them; nothing is written then.
+    """
+    folder = Path(folder or store.default_store()).expanduser()
+    chosen = [recipe for recipe in recipes if may_be_shipped(recipe)]
+    missing = [recipe.name for recipe in chosen if not (folder / store.identity(recipe) / "recipe.json").is_file()]
+    if missing:
+        raise FileNotFoundError(f"the store {folder} lacks {', '.join(missing)}; train them first")
+    for recipe in chosen:
+        source, target = folder / store.identity(recipe), Path(to) / store.identity(recipe)
+        tensors, about = read_tensors(source / "weights.safetensors")
+        # No checksum of the images: that of photographs is in the recipe, and generated ones differ between
+        # machines in the last digit.
+        about = {key: about[key] for key in ("network", "size")}
+        write_tensors(target / "weights.safetensors", {key: value.half() for key, value in tensors.items()}, about)
+        write_text(target / "recipe.json", (source / "recipe.json").read_text(encoding="utf-8"))
+        shutil.copyfile(source / "history.csv", target / "history.csv")
+    return [store.identity(recipe) for recipe in chosen]
+
+
+def may_be_shipped(recipe):
+    """Whether a denoiser holds no single photograph: it is of a synthetic class, or of 10,000 photographs."""
+    return "sha256" not in recipe.data or recipe.data["n"] >= LEAST_PHOTOGRAPHS
+
+
+def shipped_recipe(scale, name, seed=0):
+    """The recipe, without its images, of a denoiser of photographs in the package; None if there is none."""
+    for file in sorted(store.SHIPPED.glob(f"{scale}/{name}-*/recipe.json")):
+        recipe = Recipe(**json.loads(file.read_text(encoding="utf-8"))["recipe"])
+        if (recipe.name, recipe.seed) == (name, seed):
+            return recipe
+    return None
