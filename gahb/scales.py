@@ -270,8 +270,8 @@ def _shipped(scale, name, seed):
     recipe = shipping.shipped_recipe(scale.name, name, seed)
     if recipe is None:
         raise ValueError(
-            f"{name} of seed {seed} does not come with gahb (those of few faces can hold them), and no faces were given "
-            f"to train it: give at least {2 * max(scale.face_N) + scale.face_test:,} with faces=, such as CelebA"
+            f"{name} of seed {seed} does not come with gahb (those of few faces can hold them), and no faces were "
+            f"given to train it: give at least {2 * max(scale.face_N) + scale.face_test:,} with faces=, such as CelebA"
         )
     return recipe
 
