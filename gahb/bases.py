@@ -1,6 +1,6 @@
 """What is measured on an adaptive basis: its rank, its frequencies, its geometry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pywt
@@ -16,13 +16,16 @@ from gahb.sampling import gaussian_noise
 
 @dataclass(frozen=True)
 class Analysis:
-    """What :func:`analyse` returns: images (1, C, H, W), a basis, and <x, e_k> for each vector, (K,)."""
+    """What :func:`analyse` returns: images (1, C, H, W), a basis, and <x, e_k> for each vector, (K,).
+
+    From :func:`denoise` the images alone.
+    """
 
     clean: torch.Tensor
     noisy: torch.Tensor
     denoised: torch.Tensor
-    basis: Basis
-    coefficients: torch.Tensor
+    basis: Basis | None = None
+    coefficients: torch.Tensor | None = None
 
     @property
     def images(self):
@@ -50,13 +53,17 @@ def analyse(denoiser, image, sigma, seed=0, k=None):
     -------
     Analysis
     """
+    images = denoise(denoiser, image, sigma, seed)
+    basis = adaptive_basis(denoiser, images.noisy, k)
+    return replace(images, basis=basis, coefficients=basis.vectors.flatten(1) @ images.clean.flatten())
+
+
+def denoise(denoiser, image, sigma, seed=0):
+    """The images of :func:`analyse`, which takes the same, by one pass through the denoiser."""
     clean = image.reshape(1, *image.shape[-3:])
     noisy = clean + sigma * gaussian_noise(1, clean.shape[1:], seed).to(clean)
     with evaluating(denoiser, noisy.dtype) as f, torch.no_grad():
-        denoised = f(noisy)
-    basis = adaptive_basis(denoiser, noisy, k)
-    coefficients = basis.vectors.flatten(1) @ clean.flatten()
-    return Analysis(clean, noisy, denoised, basis, coefficients)
+        return Analysis(clean, noisy, f(noisy))
 
 
 def effective_rank(shrinkage):

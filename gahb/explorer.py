@@ -1,10 +1,12 @@
 """Explorers in a notebook: move a slider, and see what a denoiser does (notebooks 03 and 05)."""
 
+import asyncio
 import base64
 import html
 import io
 import math
-from functools import lru_cache
+import time
+from functools import lru_cache, partial
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -18,6 +20,7 @@ from gahb.datasets._pixels import read_gray, to_pixels
 
 OWN = "of this notebook"
 DISK = ("row", "column", "radius", "foreground", "background")
+SLOW, REST = 0.5, 0.4  # seconds a whole picture may take at each move; seconds without a move before a slow one is made
 
 
 class Explorer(widgets.VBox):
@@ -29,6 +32,9 @@ class Explorer(widgets.VBox):
         By name.
     draw : callable
         Takes the value of each control under its name, returns a figure.
+    draw_at_once : callable, optional
+        The same for the part of the picture that costs little. Where the whole takes long, this part
+        follows the sliders, and the whole is drawn when they rest.
 
     Attributes
     ----------
@@ -39,26 +45,40 @@ class Explorer(widgets.VBox):
         What went wrong at the last move, else empty.
     """
 
-    def __init__(self, controls, draw):
+    def __init__(self, controls, draw, draw_at_once=None):
         self.controls = controls
         width = {"width": "100%", "max_width": f"{100 * look.WIDTH:.0f}px"}
         self.picture = widgets.Image(layout=width)
         self.message = widgets.HTML()
-        self._draw = draw
+        self._draw, self._draw_at_once, self._seconds, self._waiting = draw, draw_at_once, 0.0, None
         columns = {"grid_template_columns": "repeat(auto-fit, minmax(270px, 1fr))"}  # as many as there is room for
         panel = widgets.GridBox(list(controls.values()), layout=width | columns)
         super().__init__([panel, self.message, self.picture])
-        self._follow()
+        self._whole()
         for control in controls.values():
-            control.observe(self._move, "value")
+            control.observe(self._moved, "value")
 
-    def _follow(self):
-        fig = self._draw(**{name: control.value for name, control in self.controls.items()})
-        self.picture.value = png(fig)
+    def _moved(self, change):
+        if self._waiting is not None:
+            self._waiting.cancel()
+        loop = _running_loop()
+        if self._draw_at_once is None or self._seconds <= SLOW or loop is None:
+            self._try(self._whole)
+        else:
+            self._try(lambda: self._show(self._draw_at_once))
+            self._waiting = loop.call_later(REST, self._try, self._whole)
 
-    def _move(self, change):
+    def _whole(self):
+        begun = time.monotonic()
+        self._show(self._draw)
+        self._seconds = time.monotonic() - begun
+
+    def _show(self, draw):
+        self.picture.value = png(draw(**{name: control.value for name, control in self.controls.items()}))
+
+    def _try(self, follow):
         try:
-            self._follow()
+            follow()
             self.message.value = ""
         except Exception as error:  # raised here, it would be seen nowhere
             self.message.value = f"<b>{html.escape(str(error) or type(error).__name__)}</b>"
@@ -134,9 +154,9 @@ def disk(net, size, sigma=0.04, seed=0):
     """
     device = next(net.parameters()).device
 
-    def draw(sigma, **parameters):
+    def draw(analyse, sigma, **parameters):
         images, tangents = datasets.disk_at([list(parameters.values())], size)
-        return draw_disk(bases.analyse(net, images[0].to(device), sigma, seed), tangents[0])
+        return draw_disk(analyse(net, images[0].to(device), sigma, seed), tangents[0])
 
     middle, largest = (size - 1) / 2, size / 2 - 1.5  # as in the images of the class
     ranges = ((0, size - 1, middle), (0, size - 1, middle), (3, largest, 0.6 * largest), (0, 1, 0.9), (0, 1, 0.2))
@@ -145,7 +165,7 @@ def disk(net, size, sigma=0.04, seed=0):
         for name, (low, high, start) in zip(DISK, ranges, strict=True)
     }
     controls["sigma"] = _noise_slider(sigma)
-    return Explorer(controls, draw)
+    return Explorer(controls, partial(draw, bases.analyse), partial(draw, bases.denoise))
 
 
 def draw_basis(analysis, k):
@@ -160,7 +180,7 @@ def draw_basis(analysis, k):
     grid = fig.add_gridspec(2, 4, left=0.085, right=0.915, top=0.94, bottom=0.115, hspace=0.16, wspace=0.06)
     _show_images(fig, grid, analysis)
     title = f"{_name(k)}: λ = {shrinkage[k - 1]:.3f}, ⟨x, e⟩ = {coefficients[k - 1]:.2f}"
-    look.show_vector(fig.add_subplot(grid[0, 3]), analysis.basis.vectors[k - 1].cpu(), title)
+    _show_vector(fig.add_subplot(grid[0, 3]), analysis.basis.vectors[k - 1].cpu(), title)
     ax = fig.add_subplot(grid[1, :])
     _decay(ax, shrinkage, coefficients)
     ax.axvline(k, color="0.6", linewidth=1, zorder=0)
@@ -171,21 +191,24 @@ def draw_basis(analysis, k):
 
 
 def draw_disk(analysis, tangents):
-    """The same of a disk, its tangent vectors (5, H, W), and the first five vectors of the basis.
+    """The same of a disk, its tangent vectors (5, H, W), and the first five vectors of the basis, if there is one.
 
     Returns
     -------
     Figure
     """
-    shrinkage, vectors = analysis.basis.shrinkage.cpu(), analysis.basis.vectors[:5].cpu()
     fig = Figure(figsize=(look.WIDTH, 6))
     grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.36, wspace=0.08)
     _show_images(fig, grid, analysis)
-    _decay(fig.add_axes((0.69, 0.765, 0.22, 0.195)), shrinkage, analysis.coefficients.cpu())
     for column, name in enumerate(DISK):
-        look.show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
-        title = f"{_name(column + 1)}: λ = {shrinkage[column]:.2f}"
-        look.show_vector(fig.add_subplot(grid[2, column]), vectors[column], title)
+        _show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
+    if analysis.basis is None:
+        fig.text(0.5, 0.17, "the basis follows when the sliders rest", ha="center", fontsize=9, color="0.4")
+        return fig
+    shrinkage, vectors = analysis.basis.shrinkage.cpu(), analysis.basis.vectors[:5].cpu()
+    _decay(fig.add_axes((0.69, 0.765, 0.22, 0.195)), shrinkage, analysis.coefficients.cpu())
+    for column, vector in enumerate(vectors):
+        _show_vector(fig.add_subplot(grid[2, column]), vector, f"{_name(column + 1)}: λ = {shrinkage[column]:.2f}")
     cosine = bases.subspace_cosine(vectors, tangents)
     text = f"cosine of the largest angle between the span of these five and the tangent space: {cosine:.2f}"
     fig.text(0.5, 0.322, text, ha="center", fontsize=9)
@@ -203,19 +226,37 @@ def _show_images(fig, grid, analysis):
     psnr = [float(gahb.psnr(analysis.clean, image)) for image in (analysis.noisy, analysis.denoised)]
     titles = ("clean", f"noisy, {psnr[0]:.1f} dB", f"denoised, {psnr[1]:.1f} dB")
     for column, (image, title) in enumerate(zip(analysis.images, titles, strict=True)):
-        look.show_image(fig.add_subplot(grid[0, column]), image, title)
+        ax = fig.add_subplot(grid[0, column])
+        look.show_image(ax, image, title)
+        ax.set_axis_off()  # invisible ticks take a third of the time of a move
+
+
+def _show_vector(ax, vector, title):
+    look.show_vector(ax, vector, title)
+    ax.set_axis_off()
 
 
 def _decay(ax, shrinkage, coefficients):
     look.decay(ax, shrinkage, coefficients)
     for each in ax.figure.axes:
         each.minorticks_off()  # they take a third of the time of a move
+        for axis in (each.xaxis, each.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_major_formatter("{x:g}")  # not 10^x: mathtext is parsed anew for each picture
         each.yaxis.label.set_size(8)
 
 
 def _name(k):
     """e with the index k, as text: mathtext is parsed anew for each title, too slowly for a slider."""
     return "e" + str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def _running_loop():
+    """The event loop of a kernel, None elsewhere."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _slider(kind, label, low, high, value, **options):
