@@ -2,6 +2,7 @@
 
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,9 +51,14 @@ class Run:
         return self._noted(scales.scenes(self.scale, self.scenes_source, self.store / "photographs"))
 
     def denoiser(self, recipe):
-        """The denoiser of a recipe, trained if it is not in the store."""
+        """The denoiser of a recipe, trained if it is neither in the store nor in the package."""
         self.used.append(stores.identity(recipe))
-        return stores.trained(recipe, self.store, str(self.device))
+        net = stores.trained(recipe, self.store, str(self.device))
+        folder = stores.place(recipe, self.store)
+        with suppress(OSError, ValueError):  # a damaged recipe.json; the weights have a checksum of their own
+            made = stores.about(folder)["made"] | {"shipped": folder.parent.parent == stores.SHIPPED}
+            look.note(self.figures, lambda record: record.setdefault("denoisers", {}).update({folder.name: made}))
+        return net
 
     def to(self, images):
         """Images on this run's device."""

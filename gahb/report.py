@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gahb import claims
 from gahb import figures as look
+from gahb.scales import get, settings
 
 CAPTIONS = {
     "fig01_memorization_transition": (
@@ -97,6 +98,38 @@ CAPTIONS = {
     ),
 }
 
+REASONS = {  # why a scale may leave the paper's setting
+    "face_size": "time",
+    "face_N": "time",
+    "face_test": "photographs at hand",
+    "scene_size": "time",
+    "scene_N": "time",
+    "scene_test": "photographs at hand",
+    "class_size": "time",
+    "class_N": "time",
+    "class_test": "time",
+    "input_db": "fewer noise levels, time",
+    "samples": "time",
+    "analysed": "time",
+    "step_size": "fewer steps of Algorithm 1, time",
+    "sigma_end": "fewer steps of Algorithm 1, time",
+    "network": "the same curves for less work (benchmarks/recipes.md)",
+    "size": "time",
+    "sigma_law": "as the authors' code draws it: more small noise",
+    "weight_power": "errors divided by sigma^p: small noise counts too; the best denoiser of each level is the same",
+    "batch_size": "more steps for the same images",
+    "images_seen": "time",
+    "optimizer": "the same curves for a twentieth of the images (benchmarks/recipes.md)",
+    "learning_rate": "that of the optimizer and the schedule",
+    "schedule": "a short training ends well at rate 0",
+    "precision": "tiny networks",
+}
+ALWAYS = (  # at every scale
+    "depth | 21 layers, 665,856 parameters | 20 layers | only 20 have that many parameters, as in the authors' code",
+    "image of Figure 12 | a face | a geometric image | a network of one face holds that face",
+    "scenes | LSUN bedrooms | what was given, see above | data at hand",
+)
+
 
 def report(folder):
     """The report of one scale's folder of figures, as Markdown."""
@@ -109,6 +142,8 @@ def report(folder):
         f"# Generalization in diffusion models, at {scale} scale",
         _summary(rows, scale),
         _setting(provenance),
+        _deviations(provenance),
+        _denoisers(provenance),
         "## Claims of the paper",
         claims_table(rows),
         "## Figures",
@@ -144,20 +179,47 @@ def _setting(provenance):
     lines = ["## What was run", "| | |", "|---|---|"]
     for kind, data in sorted(provenance.get("data", {}).items()):
         lines.append(
-            f"| {kind} | {data['source']}: {data['found']} found, {data['size']}x{data['size']} pixels, "
+            f"| {kind} | {data['source']}: {data['found']:,} found, {data['size']}x{data['size']} pixels, "
             f"{data['near_duplicates']} near duplicates and {data['unreadable']} unreadable left out |"
         )
-    scale = provenance.get("scale", {})
-    for name in ("training", "synthetic_training"):
-        if name in scale:
-            text = ", ".join(f"{key} {_short(value)}" for key, value in scale[name].items())
-            lines.append(f"| {name.replace('_', ' ')} | {text} |")
     for name, about in sorted(provenance.get("notebooks", {}).items()):
         lines.append(
-            f"| {name} | {about['seconds']} s on {about['device']} ({about['threads']} threads), seed {about['seed']}, "
-            f"torch {about['torch']}, {len(set(about['denoisers']))} denoisers |"
+            f"| {name} | {about['seconds']:,.0f} s on {about['device']} ({about['threads']} threads, {about['machine']}, "
+            f"torch {about['torch']}), seed {about['seed']}, {len(set(about['denoisers']))} denoisers |"
         )
     return "\n".join(lines)
+
+
+def _deviations(provenance):
+    """Where the settings of this scale are not the paper's, and why."""
+    here, paper = provenance.get("scale", {}), settings(get("paper"))
+    training, synthetic = here.get("training", {}), here.get("synthetic_training", {})
+    rows = [(key, paper[key], here.get(key)) for key in REASONS if key in paper]
+    rows += [(key, paper["training"].get(key, "-"), training.get(key)) for key in REASONS if key not in paper]
+    rows += [
+        (f"{key}, synthetic", paper["training"].get(key, "-"), synthetic[key])
+        for key in REASONS
+        if synthetic.get(key) != training.get(key)
+    ]
+    lines = ["## Deviations from the paper", "| setting | the paper's | here | why |", "|---|---|---|---|"]
+    for label, theirs, ours in rows:
+        if ours is not None and ours != theirs:
+            why = REASONS[label.split(",")[0]]
+            lines.append(f"| {label.replace('_', ' ')} | {_short(theirs)} | {_short(ours)} | {why} |")
+    return "\n".join([*lines, *(f"| {row} |" for row in ALWAYS)])
+
+
+def _denoisers(provenance):
+    """The denoisers that the notebooks used, and what their training took."""
+    rows = provenance.get("denoisers", {})
+    if not rows:
+        return ""
+    lines = ["## Denoisers", "| denoiser | images seen | training | device |", "|---|---|---|---|"]
+    for name, made in sorted(rows.items()):
+        comes = ", comes with gahb in half precision" if made["shipped"] else ""
+        device = f"{made['device']} ({made['threads']} threads), torch {made['torch']}"
+        lines.append(f"| {name} | {made['images_seen']:,} | {made['seconds']:,.0f} s{comes} | {device} |")
+    return "\n".join([*lines, f"| in all | | {sum(m['seconds'] for m in rows.values()) / 3600:.1f} hours | |"])
 
 
 def _figure(folder, name, provenance):
@@ -181,4 +243,6 @@ def _short(value):
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return "(" + ", ".join(_short(item) for item in value) + ")"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return "-" if value is None else str(value)

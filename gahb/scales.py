@@ -6,6 +6,7 @@
 
 import difflib
 import hashlib
+import json
 from dataclasses import asdict, dataclass, field, replace
 
 from gahb import datasets, shipping
@@ -173,8 +174,8 @@ def get(name):
 
 
 def settings(scale):
-    """All settings of a scale as a dict that JSON can hold."""
-    return asdict(scale)
+    """All settings of a scale, as JSON gives them back."""
+    return json.loads(json.dumps(asdict(scale)))
 
 
 def faces(scale, source=None, cache=None):

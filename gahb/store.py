@@ -151,14 +151,20 @@ def stored(store=None):
     rows = []
     for weights in sorted(Path(store or default_store()).expanduser().glob("*/weights.safetensors")):
         try:
-            rows.append(_about(weights.parent) | {"folder": weights.parent.name})
+            rows.append(about(weights.parent) | {"folder": weights.parent.name})
         except (OSError, ValueError) as error:
             warnings.warn(f"recipe.json in {weights.parent.name} cannot be read: {error}", stacklevel=2)
     return rows
 
 
-def _about(folder):
-    """What ``recipe.json`` says; the name of its folder, a hash of the recipe, tells whether it was altered."""
+def about(folder):
+    """What ``recipe.json`` in a folder says: a dict of ``recipe`` and how it was ``made``.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or altered: the name of the folder holds a hash of the recipe.
+    """
     about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     with suppress(AttributeError, KeyError, TypeError):
         complete = {"images_seen", "seconds", "device"} <= about["made"].keys()

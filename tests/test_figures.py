@@ -8,7 +8,7 @@ import pytest
 import seaborn as sns
 import torch
 
-from gahb import claims, report
+from gahb import claims, report, scales
 from gahb import figures as look
 
 matplotlib.use("agg")
@@ -69,6 +69,36 @@ def test_report_of_a_ledger(tmp_path):
     assert "(fig01" not in text
     row = next(line for line in text.splitlines() if line.startswith("| 3.3 |"))
     assert r"\|SURE - MSE\|" in row
+
+
+def test_report_states_each_deviation_from_the_paper_with_its_reason(tmp_path):
+    for name in scales.SCALES:
+        folder = tmp_path / name
+        look.note(folder, lambda record, name=name: record.update(scale=scales.settings(scales.get(name))))
+    laptop, paper = (
+        report.report(tmp_path / name).split("## Deviations")[1].splitlines() for name in ("laptop", "paper")
+    )
+    told = {line.split(" | ")[0].strip("| ") for line in laptop if line.startswith("|")}
+    ours, theirs = (scales.settings(scales.get(name)) for name in ("laptop", "paper"))
+    differ = {key.replace("_", " ") for key in theirs if ours[key] != theirs[key]}
+    differ |= {
+        key.replace("_", " ") for key in ours["training"] if ours["training"][key] != theirs["training"].get(key)
+    }
+    silent = {"name", "training", "synthetic training", "parallel", "cell timeout"}  # not the science
+    assert differ - silent <= told
+    assert "| images seen, synthetic | 10,000,000 | 32,000 | time |" in laptop
+    assert not any(line.startswith("| optimizer") for line in paper)
+    assert any(line.startswith("| depth | 21 layers") for line in paper)
+
+
+def test_report_lists_the_denoisers_and_what_their_training_took(tmp_path):
+    made = {"images_seen": 48_000, "seconds": 1_800.4, "device": "cpu", "threads": 1, "torch": "2", "shipped": True}
+    rows = {"disks-N10": made, "sinusoids-N10": made | {"shipped": False}}
+    look.note(tmp_path, lambda record: record.update(denoisers=rows))
+    lines = report.report(tmp_path).splitlines()
+    assert "| disks-N10 | 48,000 | 1,800 s, comes with gahb in half precision | cpu (1 threads), torch 2 |" in lines
+    assert "| sinusoids-N10 | 48,000 | 1,800 s | cpu (1 threads), torch 2 |" in lines
+    assert "| in all | | 1.0 hours | |" in lines
 
 
 def test_captions_cover_figures_1_to_13():
