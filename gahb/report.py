@@ -184,8 +184,8 @@ def _setting(provenance):
         )
     for name, about in sorted(provenance.get("notebooks", {}).items()):
         lines.append(
-            f"| {name} | {about['seconds']:,.0f} s on {about['device']} ({about['threads']} threads, {about['machine']}, "
-            f"torch {about['torch']}), seed {about['seed']}, {len(set(about['denoisers']))} denoisers |"
+            f"| {name} | {about['seconds']:,.0f} s on {about['device']} ({about['threads']} threads, "
+            f"{about['machine']}, torch {about['torch']}), seed {about['seed']}, {len(set(about['denoisers']))} denoisers |"
         )
     return "\n".join(lines)
 
