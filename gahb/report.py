@@ -183,10 +183,9 @@ def _setting(provenance):
             f"{data['near_duplicates']} near duplicates and {data['unreadable']} unreadable left out |"
         )
     for name, about in sorted(provenance.get("notebooks", {}).items()):
-        lines.append(
-            f"| {name} | {about['seconds']:,.0f} s on {about['device']} ({about['threads']} threads, "
-            f"{about['machine']}, torch {about['torch']}), seed {about['seed']}, {len(set(about['denoisers']))} denoisers |"
-        )
+        machine = f"{about['device']} ({about['threads']} threads, {about['machine']}, torch {about['torch']})"
+        used = len(set(about["denoisers"]))
+        lines.append(f"| {name} | {about['seconds']:,.0f} s on {machine}, seed {about['seed']}, {used} denoisers |")
     return "\n".join(lines)
 
 
