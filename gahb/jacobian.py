@@ -4,17 +4,20 @@ Two ways, side by side: the whole matrix (:func:`jacobian`), and its leading eig
 products with it and its transpose (:func:`adaptive_basis` with ``k``).
 """
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from gahb import _checks
-from gahb.denoisers import NETWORKS, evaluating
+from gahb.denoisers import BFCNN, NETWORKS, evaluating
 
 CHUNK_PIXELS = 32 * 40 * 40  # images that go through a network at once, in pixels
+BLOCK = 4  # side of the blocks of pixels whose unit vectors share a window
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ def jacobian(denoiser, y):
     """The Jacobian J[i, j] = d f_i(y) / d y_j (Eq. 6).
 
     A network of gahb is linear once its ReLU gates are frozen at ``y``, and its Jacobian is
-    the image of the unit vectors under that linear map, by forward passes in chunks. Any other
-    denoiser is differentiated row by row in reverse mode, in chunks.
+    the image of the unit vectors under that linear map, by forward passes in chunks; in a BFCNN
+    each layer is computed only where those of a chunk have reached. Any other denoiser is
+    differentiated row by row in reverse mode, in chunks.
 
     Parameters
     ----------
@@ -62,6 +66,9 @@ def jacobian(denoiser, y):
         If ``y`` is not one finite floating-point image.
     """
     y = _checks.one_image(y, "y").detach()
+    if type(denoiser) is BFCNN:
+        with evaluating(denoiser, y.dtype) as net, torch.no_grad():
+            return _by_windows(net, y)
     with _products(denoiser, y) as (forward, backward):
         if forward is not None:
             return _columns(forward, y).T.contiguous()
@@ -160,6 +167,55 @@ def _columns(product, y):
         units.zero_()[torch.arange(stop - start), torch.arange(start, stop)] = 1
         rows[start:stop] = product(units[: stop - start].view(-1, *y.shape[1:])).flatten(1)
     return rows
+
+
+def _by_windows(net, y):
+    """The Jacobian of a BFCNN, block by block of pixels.
+
+    A 3x3 convolution carries the unit vectors of a block one pixel farther, so that each layer is
+    needed only in a window that grows by a pixel on each side.
+    """
+    layers, (channels, height, width) = _frozen_layers(net, y), y.shape[1:]
+    matrix = y.new_zeros(channels, height, width, channels, height, width)
+    for top in range(0, height, BLOCK):
+        for left in range(0, width, BLOCK):
+            block = slice(top, min(top + BLOCK, height)), slice(left, min(left + BLOCK, width))
+            shape = channels, block[0].stop - top, block[1].stop - left
+            v, window = torch.eye(math.prod(shape)).to(y).view(-1, *shape), block
+            for weight, gate in layers:
+                v, window = _through(v, window, weight, gate, height, width)
+            matrix[:, window[0], window[1], :, block[0], block[1]] = v.view(*shape, *v.shape[1:]).permute(
+                3, 4, 5, 0, 1, 2
+            )
+    matrix = matrix.view(y.numel(), -1).neg_()
+    matrix.diagonal().add_(1)  # the denoised image is y minus the network's output
+    return matrix
+
+
+def _frozen_layers(net, y):
+    """Weight and 0/1 gate (or None) of each convolution of a BFCNN at ``y``, normalization in the weight."""
+    net(y)  # refuses an image that is none for this network
+    layers, x = [], y
+    for layer in net.noise:
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d):
+            layers.append((layer.weight, None))
+        elif isinstance(layer, nn.ReLU):
+            layers[-1] = layers[-1][0], (x > 0).to(y.dtype)
+        else:
+            layers[-1] = layers[-1][0] * (layer.gain / layer.running_sd)[:, None, None, None], None
+    return layers
+
+
+def _through(v, window, weight, gate, height, width):
+    """A convolution and its gate, from images that are zero outside a window to a window a pixel wider."""
+    wider = [slice(max(w.start - 1, 0), min(w.stop + 1, n)) for w, n in zip(window, (height, width), strict=True)]
+    padding = [1 if new == old else 2 for new, old in zip(wider, window, strict=True)]
+    v = F.conv2d(v, weight, padding=padding)
+    starts = [new.start - old.start + p - 1 for new, old, p in zip(wider, window, padding, strict=True)]
+    rows, columns = (slice(a, a + new.stop - new.start) for a, new in zip(starts, wider, strict=True))
+    v = v[:, :, rows, columns]
+    return v if gate is None else v * gate[:, :, wider[0], wider[1]], wider
 
 
 @contextmanager

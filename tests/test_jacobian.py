@@ -186,6 +186,16 @@ def test_jacobian_does_not_depend_on_the_chunks(monkeypatch, which, images):
     close(jacobian(f, y), row_by_row(f, y), 1e-12)
 
 
+@pytest.mark.parametrize("which", ["BFCNN", "BFCNN without first ReLU, 3 channels"])
+@pytest.mark.parametrize("side", [1, 3, 5, 20])
+def test_jacobian_does_not_depend_on_the_windows(monkeypatch, which, side):
+    """Images wider than the reach of the network too, where most of the Jacobian is zero."""
+    f, small = case(which)
+    monkeypatch.setattr(module, "BLOCK", side)
+    for y in (small, draw(1, small.shape[1], 17, 6, seed=2)):
+        close(jacobian(f, y), row_by_row(f, y), 1e-12)
+
+
 def analyses(f, y):
     """Every public route to the Jacobian."""
     yield lambda: jacobian(f, y)
@@ -220,8 +230,9 @@ def test_network_and_image_are_left_as_they_were(name, grad):
     close(jacobian(f, y), expected, 1e-12)  # that of evaluation mode, though it trains
 
 
-def test_network_is_left_as_it_was_after_an_exception(monkeypatch):
-    f, y = network("BFCNN")
+@pytest.mark.parametrize(("name", "step"), [("BFCNN", "_through"), ("UNet", "_columns")])
+def test_network_is_left_as_it_was_after_an_exception(monkeypatch, name, step):
+    f, y = network(name)
     f.train()
     with pytest.raises(ValueError, match="y must have shape"):  # while the gates are recorded
         jacobian(f, torch.cat([y, y], dim=1))
@@ -231,7 +242,7 @@ def test_network_is_left_as_it_was_after_an_exception(monkeypatch):
     def fail(*arguments):
         raise KeyError("while the gates are frozen")
 
-    monkeypatch.setattr(module, "_columns", fail)
+    monkeypatch.setattr(module, step, fail)
     with pytest.raises(KeyError):
         jacobian(f, y)
     assert f.training
