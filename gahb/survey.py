@@ -37,6 +37,8 @@ class Survey:
         The usable photographs, prepared.
     partition : str or None
         Name of CelebA's partition file, if there is one.
+    closed : list of str
+        Folders that may not be entered, with the reason.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Survey:
     near_duplicates: list
     pixels: torch.Tensor = field(repr=False)
     partition: str | None = None
+    closed: list = field(default_factory=list)
 
     def lines(self):
         """The findings for people, a list of lines."""
@@ -63,6 +66,8 @@ class Survey:
             lines.append("  layout    CelebA's aligned images: the central 160 x 160 is taken")
         if self.partition:
             lines.append(f"  partition {self.partition} is not used: S1 and S2 are the two ends, test is the middle")
+        if self.closed:
+            lines += _some(f"folders that may not be entered: {len(self.closed):,}", self.closed)
         lines += _some(f"unreadable: {len(self.unreadable):,}", self.unreadable)
         lines += _some(f"near duplicates: {len(self.near_duplicates):,}", self.near_duplicates)
         lines.append(f"  usable: {len(self.pixels):,}, which suffice for")
@@ -101,9 +106,8 @@ def survey(source, size=40, progress=True):
     _checks.count(size, "size", 4)
     reader = _sources.open_source("data", source)
     if not len(reader):
-        raise ValueError(
-            f"data: {reader} holds no images; give a folder of images or an array. {reader.hint()}".strip()
-        )
+        message = f"data: {reader} holds no images; give a folder of images or an array."
+        raise ValueError(" ".join(part for part in (message, _sources.told_closed(reader), reader.hint()) if part))
     positions, forms = spread(len(reader), _most_read()), []
     blocks = [positions[start : start + BLOCK] for start in range(0, len(positions), BLOCK)]
     pixels, names, unreadable = [], [], []
@@ -125,6 +129,7 @@ def survey(source, size=40, progress=True):
         [name for name, again in zip(names, repeated, strict=True) if again],
         pixels[torch.from_numpy(~repeated)],
         _partition(source),
+        list(reader.closed),
     )
 
 

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -195,6 +196,33 @@ def changed_folder(tmp_path):
     return after.manifest["parts"]["S1"]
 
 
+@contextmanager
+def locked(*folders):
+    """As root may enter any folder, the system's refusal is played."""
+    inner = os.scandir
+
+    def refuse(folder):
+        if Path(folder) in folders:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return inner(folder)
+
+    with patch.object(os, "scandir", refuse):
+        yield
+
+
+def locked_folder(inside=("a", "b/c"), good=GOOD):
+    """Folders with an image each that may not be entered, among others; all that is read of the others."""
+
+    def provoke(tmp_path):
+        folder = fill(tmp_path / "f", [*good, *(f"{name}/1.png" for name in inside)], height=16, width=16)
+        with locked(*(folder / name for name in inside)):
+            manifest = faces(folder, **ASKED).manifest
+        return manifest["found"], manifest["closed"]
+
+    return provoke
+
+
+SHUT = r"Folders that may not be entered: a \(Permission denied\), b/c \(Permission denied\)\."
 TOO_FEW = r"has 3 usable .*5 found, 1 unreadable, 1 near.* = 7 are needed\. Give a larger .*page\.jpg"
 IMAGES = [
     *((f"image: {kind}", form(kind), goes_on(True)) for kind in FORMS),
@@ -210,6 +238,21 @@ IMAGES = [
     ("image: link to nothing", link_to("nothing"), goes_on(["a.png (No such file or directory)"])),
     ("image: link to itself", link_to("a.png"), goes_on(["a.png (Too many levels of symbolic links)"])),
     ("image: no permission", no_permission, goes_on(["x.png (Permission denied)"])),
+    (
+        "photographs: folders that may not be entered",
+        locked_folder(),
+        goes_on((6, ["a (Permission denied)", "b/c (Permission denied)"]), f"faces: folder f is not .* whole. {SHUT}"),
+    ),
+    (
+        "photographs: too few, as folders may not be entered",
+        locked_folder(good=()),
+        refused(ValueError, rf"faces: folder f has 0 usable .* {SHUT}"),
+    ),
+    (
+        "photographs: the folder may not be entered",
+        locked_folder(inside=("",)),
+        refused(PermissionError, r"^faces: .*f may not be read \(Permission denied\); change its permissions or give"),
+    ),
     ("photographs: too few", too_few, refused(ValueError, TOO_FEW)),
     ("photographs: a changed folder", changed_folder, goes_on(["0.png", "1.png"])),
 ]

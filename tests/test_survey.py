@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from test_faults import locked
 from test_photographs import picture
 from test_sources import PAGE, damage, fill
 
@@ -108,6 +109,19 @@ def test_arrays_and_the_partition_of_celeba_are_told(tmp_path):
         (tmp_path / root / f"{names[0]}list_eval_partition{names[1]}").write_text("000000.jpg 0\n")
         text = "\n".join(survey(tmp_path / root).lines())
         assert "the central 160 x 160" in text and f"list_eval_partition{names[1]} is not used" in text
+
+
+def test_folders_that_may_not_be_entered_are_told(tmp_path):
+    fill(tmp_path / "f", ["a.png", "in/b.png", "in/c.png"])
+    (tmp_path / "g" / "in").mkdir(parents=True)
+    with locked(tmp_path / "f" / "in", tmp_path / "g" / "in"):
+        found = survey(tmp_path / "f")
+        result = run(tmp_path / "g")
+    assert found.found == 1 and found.closed == ["in (Permission denied)"]
+    lines = found.lines()
+    place = lines.index("  folders that may not be entered: 1")
+    assert lines[place + 1] == "    in (Permission denied)"
+    assert result.exit_code == 1 and "Folders that may not be entered: in (Permission denied)" in result.stderr
 
 
 # --- The contact sheet ------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Where photographs are read from: folders, LMDB exports, arrays, and packages.
 
 A reader has a length, a name (``str``), a ``place`` and a ``fingerprint()`` that tell whether the
-same photographs were read before, and ``read(positions, size, forms)``. None of them reads an image
-before it is asked to.
+same photographs were read before, ``read(positions, size, forms)``, and the list ``closed`` of folders
+that it may not look into. None of them reads an image before it is asked to.
 """
 
 import hashlib
@@ -34,6 +34,15 @@ def open_source(kind, source, needed=1):
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")
     path = Path(source).expanduser()
+    try:
+        return _open_path(kind, path)
+    except PermissionError as error:
+        raise PermissionError(
+            f"{kind}: {path} may not be read ({error.strerror}); change its permissions or give another"
+        ) from None
+
+
+def _open_path(kind, path):
     if not path.exists():
         raise FileNotFoundError(f"{kind}: there is no folder or file {path}; give a folder of images or an array")
     if path.is_dir():
@@ -63,8 +72,15 @@ def _open_folder(kind, path):
     return Lmdb(exports[0]) if exports else folder
 
 
+def told_closed(reader, most=3):
+    """A sentence on the folders that a reader may not look into; empty if there are none."""
+    return f"Folders that may not be entered: {', '.join(reader.closed[:most])}." if reader.closed else ""
+
+
 class _Encoded:
     """Images in files or entries, decoded when they are read; a subclass yields them in ``encoded``."""
+
+    closed = ()
 
     def read(self, positions, size, forms=None):
         """uint8 images (n, 1, size, size), their names, and those that could not be read, with the reason.
@@ -94,8 +110,11 @@ class Folder(_Encoded):
     """The images below a folder, sorted by their path."""
 
     def __init__(self, path):
-        self.path, self.place = path, str(path.resolve())
-        self.names = ["/".join(parts) for parts in sorted(_image_files(path))]
+        self.path, self.place, errors = path, str(path.resolve()), []
+        self.names = ["/".join(parts) for parts in sorted(_image_files(path, errors.append))]
+        if errors and Path(errors[0].filename) == path:
+            raise errors[0]
+        self.closed = sorted(f"{Path(error.filename).relative_to(path)} ({error.strerror})" for error in errors)
 
     def __len__(self):
         return len(self.names)
@@ -166,6 +185,8 @@ class Lmdb(_Encoded):
 class Array:
     """Images in memory: (n, H, W), (n, H, W, C) or (n, C, H, W), uint8, uint16, or float in [0, 1]."""
 
+    closed = ()
+
     def __init__(self, load, name, path=None, package=None):
         self.load, self.name, self.path, self.package = load, name, path, package
         self.place = str(path.resolve()) if path else name
@@ -208,14 +229,15 @@ def _state(files):
     return digest.hexdigest()
 
 
-def _image_files(folder):
+def _image_files(folder, refused):
     """All images below a folder, each as the parts of its path from there.
 
     Links to folders are followed, and each folder is entered once. Hidden files and folders are left
-    out, such as those that Jupyter and macOS make, and known folders of something else.
+    out, such as those that Jupyter and macOS make, and known folders of something else. The error of
+    each folder that cannot be listed is given to ``refused``.
     """
     entered = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=refused, followlinks=True):
         place = Path(parent).stat()
         if (place.st_dev, place.st_ino) in entered:  # a link back to a folder above, or a second link
             folders.clear()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +30,7 @@ class Photographs:
     N, test_size : int
         Sizes of S1 (and of S2), and of the test set.
     manifest : dict
-        Where they come from and what was done: source, count, file names, unreadable files,
+        Where they come from and what was done: source, count, file names, unreadable files, closed folders,
         near duplicates dropped, positions of the parts, SHA-256 of the pixels.
     """
 
@@ -77,6 +78,7 @@ def faces(source=None, size=40, N=10_000, test_size=1_000, cache=None):
         torchvision lay it out; an LMDB export of encoded images, such as LSUN's (needs ``lmdb``);
         an ``.npz``, ``.npy`` or ``.pt`` array; or ``"lfw"`` (Labeled Faces in the Wild, fetched by
         scikit-learn). Left out: the 100 faces inside scikit-image where they suffice, else LFW.
+        CelebA's partition file is not used: its images are taken as one list.
     size : int
         Height and width, pixels. Photographs are made gray by the mean of their channels, cropped
         to the central square (160x160 of CelebA's 178x218) and resized with antialiasing.
@@ -96,6 +98,8 @@ def faces(source=None, size=40, N=10_000, test_size=1_000, cache=None):
     ------
     FileNotFoundError
         If there is no such source.
+    PermissionError
+        If it may not be read. A folder below it that may not be entered is told in a warning.
     ValueError
         If it holds too few photographs that are readable and not near duplicates; says how many.
     OSError
@@ -153,6 +157,8 @@ def _prepare(kind, reader, size, N, test_size):
         take *= 2
     if len(kept) < needed:
         raise ValueError(_too_few(kind, reader, len(kept), len(pixels), unreadable, N, test_size))
+    if reader.closed:
+        warnings.warn(f"{kind}: {reader} is not read as a whole. {_sources.told_closed(reader)}", stacklevel=4)
     pixels = pixels[kept]
     manifest = {
         "kind": kind,
@@ -161,6 +167,7 @@ def _prepare(kind, reader, size, N, test_size):
         "found": len(reader),
         "read": len(names),
         "unreadable": unreadable,
+        "closed": list(reader.closed),
         "near_duplicates": [names[i] for i in sorted(set(range(len(names))) - set(kept.tolist()))],
         "parts": {k: [names[kept[i]] for i in v] for k, v in _positions(len(kept), N, test_size).items()},
         "sha256": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
@@ -176,7 +183,8 @@ def _too_few(kind, reader, kept, read, unreadable, N, test_size):
     )
     if unreadable:
         message += f" Unreadable, for example: {', '.join(unreadable[:3])}."
-    return f"{message} {reader.hint()}".strip() if not len(reader) else message
+    hint = "" if len(reader) else reader.hint()
+    return " ".join(part for part in (message, _sources.told_closed(reader), hint) if part)
 
 
 def spread(n, take):
