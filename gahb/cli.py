@@ -1,4 +1,4 @@
-"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims``, ``data``, ``check``."""
+"""The command line: ``gahb reproduce``, ``train``, ``list``, ``store``, ``claims``, ``data``, ``check``."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,17 @@ import click
 
 from gahb import __version__
 
-SCALE = click.option("--scale", default="smoke", show_default=True, help="smoke, laptop or paper.")
+
+def _known_scale(context, option, name):
+    """A misspelt name is told before papermill and matplotlib are imported, which takes seconds."""
+    from gahb import scales
+
+    return scales.get(name).name
+
+
+SCALE = click.option(
+    "--scale", default="smoke", show_default=True, callback=_known_scale, help="smoke, laptop or paper."
+)
 STORE = click.option("--store", type=click.Path(), help="Folder of trained denoisers.")
 SEED = click.option("--seed", default=0, show_default=True, help="Of training, noise and images.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
@@ -119,6 +129,52 @@ def list_denoisers(store):
     click.echo(f"{len(rows)} denoisers in {Path(store or default_store())}")
 
 
+@main.group(name="store")
+def carried():
+    """Carry denoisers between machines, trained or half trained.
+
+    \b
+    Example: gahb store pack --to carried/
+             gahb store unpack carried/*.zip
+    """
+
+
+@carried.command()
+@click.option("--only", multiple=True, help="Beginning of a denoiser's name, such as faces-S1; can be given again.")
+@click.option("--to", type=click.Path(), required=True, help="Folder for one file a denoiser.")
+@STORE
+def pack(only, to, store):
+    """Write each denoiser of the store, or the checkpoint that it has, into one file.
+
+    Example: gahb store pack --only faces-S1 --to carried/
+    """
+    from gahb import carry
+
+    for packed in carry.pack(to, only, store):
+        click.echo(packed)
+
+
+@carried.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@STORE
+def unpack(files, store):
+    """Put packed denoisers into the store, unless they are trained as far there.
+
+    Example: gahb store unpack carried/*.zip
+    """
+    from gahb import carry
+
+    failed = 0
+    for file in files:
+        try:
+            click.echo(carry.unpack(file, store))
+        except (ValueError, RuntimeError, FileNotFoundError) as error:  # of this file alone
+            click.echo(f"{file} FAILED: {error}")
+            failed += 1
+    if failed:
+        raise RuntimeError(f"{failed} of {len(files)} were not unpacked")
+
+
 @main.command()
 @SCALE
 @FIGURES
@@ -128,15 +184,14 @@ def claims(scale, figures):
     Example: gahb claims --scale laptop
     """
     from gahb import claims as ledger
-    from gahb import notebook, scales
+    from gahb import notebook
 
-    name = scales.get(scale).name
-    folder = Path(figures or notebook.default_figures()) / name
+    folder = Path(figures or notebook.default_figures()) / scale
     measured = ledger.read(folder)
     if not measured:
-        raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {name} first")
+        raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {scale} first")
     for claim in ledger.CLAIMS:
-        click.echo(f"{claim.id:4} {ledger.verdict(claim, measured.get(claim.id), name):15} {claim.statement}")
+        click.echo(f"{claim.id:4} {ledger.verdict(claim, measured.get(claim.id), scale):15} {claim.statement}")
 
 
 @main.command()

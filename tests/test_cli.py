@@ -13,6 +13,12 @@ from gahb.cli import main
 from gahb.training import TrainingFailed
 
 
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch, tmp_path):
+    """What no ``--store`` is given for stays out of the reader's own."""
+    monkeypatch.setenv("GAHB_STORE", str(tmp_path / "default store"))
+
+
 def run(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
@@ -50,6 +56,15 @@ def test_mistakes_get_one_sentence(arguments, sentence, tmp_path):
     assert sentence in result.stderr
     assert result.stderr.startswith("gahb: ")
     assert "Traceback" not in result.output
+
+
+def test_a_misspelt_scale_is_told_before_the_slow_imports():
+    code = "import sys; from click.testing import CliRunner as R; from gahb.cli import main; "
+    code += "print(*(R().invoke(main, [c, '--scale', 'huge']).stderr for c in ('reproduce', 'train', 'claims')), "
+    code += "{'papermill', 'matplotlib', 'scipy.stats'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.count("unknown scale 'huge': take one of") == 3
+    assert said.endswith("set()\n")
 
 
 def test_unknown_option_is_refused():
