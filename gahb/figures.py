@@ -125,8 +125,13 @@ def show_image(ax, image, title="", vmin=0.0, vmax=1.0, cmap="gray"):
 
 
 def show_vector(ax, vector, title=""):
-    """One basis vector (H, W) on a diverging map centred on zero."""
-    limit = float(np.abs(np.asarray(vector)).max()) or 1.0
+    """One basis vector (H, W) on a diverging map centred on zero.
+
+    The map ends at the 99 % quantile of the sizes, where that is not zero: a few pixels, often at the border, would
+    else leave the rest pale.
+    """
+    sizes = np.abs(np.asarray(vector))
+    limit = float(np.quantile(sizes, 0.99)) or float(sizes.max()) or 1.0
     show_image(ax, vector, title, -limit, limit, "RdBu_r")
 
 

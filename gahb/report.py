@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gahb import claims
 from gahb import figures as look
+from gahb._files import write_atomically, write_text
 from gahb.scales import get, settings
 
 CAPTIONS = {
@@ -153,6 +154,43 @@ def report(folder):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def notebook_page(executed, folder):
+    """An executed notebook as Markdown beside its figures, ``notebooks/<name>.md``.
+
+    Parameters
+    ----------
+    executed : str or Path
+        The ``.ipynb`` that papermill wrote. The cell of injected parameters, progress on stderr and
+        widgets, which need a kernel, are left out.
+    folder : str or Path
+        The figures of its scale: the page refers to them, and only pictures that are none of them
+        are written again.
+    """
+    import nbformat
+    from nbconvert import MarkdownExporter
+
+    executed, folder = Path(executed), Path(folder)
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr" and not _is_widget(out)]
+    body, resources = MarkdownExporter().from_notebook_node(notebook)
+    figures = {path.read_bytes(): f"../{path.name}" for path in folder.glob("fig*.png")}
+    pages = folder / "notebooks"
+    for name, picture in resources["outputs"].items():
+        place = figures.get(picture)
+        if place is None:
+            place = f"{executed.stem}_{name}"
+            write_atomically(pages / place, lambda temporary, picture=picture: temporary.write_bytes(picture))
+        body = body.replace(f"]({name})", f"]({place})")
+    write_text(pages / f"{executed.stem}.md", body.strip() + "\n")
+
+
+def _is_widget(output):
+    return any("widget" in kind for kind in output.get("data", {}))
+
+
 def claims_table(rows):
     """The ledger as a Markdown table."""
     lines = ["| id | figure | claim | measured | rule | verdict |", "|---|---|---|---|---|---|"]
@@ -224,7 +262,7 @@ def _denoisers(provenance):
 def _figure(folder, name, provenance):
     title, caption = CAPTIONS[name]
     made = provenance.get("figures", {}).get(name, {})
-    source = f" Made by `notebooks/{made['notebook']}`." if made else ""
+    source = f" Made by [notebooks/{made['notebook']}](notebooks/{made['notebook']}.md)." if made else ""
     return f"### {title}\n\n![{title}]({name}.png)\n\n{caption}{source}"
 
 

@@ -78,7 +78,7 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo
     count = pick_jobs(scale, parameters.get("device", "auto"), jobs)
     if not only:
         _train_ahead(scale, parameters, count, echo)
-    failed = []
+    failed, folder = [], figures / scale.name
     arguments = [(path, runs / path.name, parameters, scale.cell_timeout) for path in paths]
     for path, (error, seconds) in zip(paths, _run_all(arguments, min(count, len(paths))), strict=True):
         if error:
@@ -86,7 +86,7 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo
             echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
         else:
             echo(f"{path.stem} done in {seconds:.0f} s")
-    folder = figures / scale.name
+            report.notebook_page(runs / path.name, folder)
     write_text(folder / "report.md", report.report(folder))
     echo(f"report: {folder / 'report.md'} ({time.monotonic() - begun:.0f} s in all)")
     return failed

@@ -22,10 +22,20 @@ def test_images_share_one_gray_scale():
 
 def test_vectors_are_centred_on_zero():
     fig = look.new()
-    axes = look.vector_grid(fig, torch.tensor([[[-3.0, 1.0]], [[0.0, 0.0]]]), ["a", "b"], 5)
+    axes = look.vector_grid(fig, torch.tensor([[[-3.0, 3.0]], [[0.0, 0.0]]]), ["a", "b"], 5)
     assert axes[0].images[0].get_clim() == (-3, 3)
     assert axes[1].images[0].get_clim() == (-1, 1)
     assert len(axes) == 5
+
+
+def test_one_pixel_does_not_set_the_colours_of_a_vector():
+    vector = torch.full((1, 20, 20), 0.1)
+    vector[0, 0, 0] = -5.0
+    one = torch.zeros(1, 20, 20)
+    one[0, 3, 3] = 2.0
+    axes = look.vector_grid(look.new(), torch.cat([vector, one]), ["a", "b"], 2)
+    assert axes[0].images[0].get_clim() == pytest.approx((-0.1, 0.1))
+    assert axes[1].images[0].get_clim() == (-2, 2)
 
 
 def test_titles_number_vectors_from_one():

@@ -91,6 +91,20 @@ def test_report_shows_figures_and_claims(smoke):
     assert all(f"| {claim.id} |" in text for claim in claims.CLAIMS)
 
 
+def test_executed_notebooks_are_pages_beside_their_figures(smoke):
+    folder = smoke["figures"] / "smoke" / "notebooks"
+    assert {path.stem for path in folder.glob("*.md")} == {path.stem for path in NOTEBOOKS}
+    shown = set()
+    for page in folder.glob("*.md"):
+        text = page.read_text()
+        pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text)
+        assert pictures and all((folder / picture).is_file() for picture in pictures)
+        shown |= {(folder / picture).resolve().stem for picture in pictures}
+        assert str(smoke["figures"]) not in text and str(smoke["store"]) not in text  # no paths of this machine
+        assert "widget" not in text.lower().replace("ipywidgets", "")
+    assert shown >= {path.stem for path in (smoke["figures"] / "smoke").glob("fig*.png")}
+
+
 def test_executed_notebooks_are_kept(smoke):
     for path in NOTEBOOKS:
         cells = nbformat.read(smoke["runs"] / "smoke" / path.name, as_version=4).cells
