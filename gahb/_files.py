@@ -79,6 +79,27 @@ def write_tensors(path, tensors, about):
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
+def verified_tensors(path):
+    """The (tensors, about) of a file that :func:`write_tensors` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or of another program.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("gahb", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        if metadata.get("sha256") == _digest(tensors, metadata.get("about", "")):
+            return tensors, json.loads(metadata["about"])
+    except (SafetensorError, AttributeError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    raise ValueError("its checksum does not match")
+
+
 def read_tensors(path):
     """The (tensors, about) of a file, or None if there is none or it is damaged.
 
@@ -93,15 +114,10 @@ def read_tensors(path):
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("gahb", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        if metadata.get("sha256") == _digest(tensors, metadata.get("about", "")):
-            return tensors, json.loads(metadata["about"])
-        reason = "its checksum does not match"
+        return verified_tensors(path)
     except PermissionError:
         raise
-    except (SafetensorError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error)
     aside = path.with_name(path.name + ".damaged")
     try:

@@ -8,14 +8,15 @@ as an undisturbed one. Logs and what submitit needs are in ``<store>/jobs/<denoi
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import torch
 
 from gahb import store
@@ -27,6 +28,12 @@ CLUSTERS = ("slurm", "local")
 TIME_LIMIT = 4 * 3600.0  # seconds; short jobs start sooner, and this one goes on after it
 TIMEOUTS = {"slurm": 1_000, "local": 5}  # how often one queues again; submitit's local controller starts it 6 times
 OURS = {"time", "job-name", "output", "error", "signal", "requeue", "array", "nodes", "ntasks", "ntasks-per-node"}
+# A job may be signalled while it still imports torch; the signal then waits until Training can answer it.
+WAITING = (
+    "import os, signal, sys; from submitit import JobEnvironment; "
+    "signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, 'SIG' + JobEnvironment.USR_SIG)]); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 SAID = "gahb: "  # begins the line of a log that says why a job ended
 
 
@@ -76,6 +83,7 @@ class Training:
         stoppable = interruptible() if environment.cluster == "local" else nullcontext()
         try:
             with stoppable:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
                 store.trained(self.recipe, self.folder, self.device)
         except KeyboardInterrupt:
             if not arrived:
@@ -135,7 +143,7 @@ def submit(recipes, cluster, folder=None, device="auto", time_limit=None, option
         echo(f"{recipe.name} is job {jobs[-1].job_id}")
     if jobs:
         look = "squeue --me shows them, scancel and a job's number stop one" if cluster == "slurm" else "kill stops one"
-        echo(f"{len(jobs)} jobs submitted, logs are in {root / 'jobs'}: {look}; the same command tells what failed")
+        echo(f"submitted: {len(jobs)}. Logs are in {root / 'jobs'}; {look}; the same command tells what failed")
     return jobs
 
 
@@ -149,7 +157,7 @@ def _executors(cluster, time_limit, options):
         import submitit
     except ImportError:
         raise RuntimeError("jobs of a cluster need submitit, which is not installed: pip install submitit") from None
-    told = {"stderr_to_stdout": True, "signal_delay_s": int(min(90, time_limit / 4))}
+    told = {"stderr_to_stdout": True, "signal_delay_s": int(min(90, time_limit / 10))}
     if cluster == "slurm":
         if not (shutil.which("sbatch") and shutil.which("srun")):
             raise RuntimeError("there is no Slurm here: neither sbatch nor srun is found; leave --cluster slurm out")
@@ -162,7 +170,8 @@ def _executors(cluster, time_limit, options):
         told["timeout_min"] = time_limit / 60
 
     def make(place):
-        executor = kind(place, max_num_timeout=TIMEOUTS[cluster])
+        python = shlex.join([sys.executable, "-c", WAITING])
+        executor = kind(place, max_num_timeout=TIMEOUTS[cluster], python=python)
         executor.update_parameters(**told, **({"job_name": place.name} if cluster == "slurm" else {}))
         return executor
 
@@ -209,13 +218,12 @@ def _under_way(recipe, root, queue):
     name = store.identity(recipe)
     if {_number(file) for file in (root / "jobs" / name).glob("*_submitted.pkl")} & queue:
         return True
-    lock = root / name / ".lock"
-    if not lock.exists():
+    if not (root / name / ".lock").exists():
         return False
     try:
-        with filelock.FileLock(lock, timeout=0):
+        with store.locked(root / name, wait=False):
             return False
-    except filelock.Timeout:
+    except RuntimeError:
         return True
 
 

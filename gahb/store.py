@@ -103,7 +103,7 @@ def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
         with suppress(OSError):  # left by a process that was killed when it had just written the weights
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         return net
-    with _locked(folder):
+    with locked(folder):
         net = load(folder, device, recipe)  # another process may have trained it meanwhile
         if net is None:
             remove_leftovers(folder)
@@ -196,13 +196,15 @@ def _save(net, recipe, images, folder, device):
 
 
 @contextmanager
-def _locked(folder):
+def locked(folder, wait=True):
     """One process at a time; the lock of a process that died is free."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
+        if not wait:
+            raise RuntimeError(f"{folder.name} is being trained by another process; stop that first") from None
         print(f"{folder.name} is being trained by another process; waiting for it", file=sys.stderr)
         lock.acquire()
     except OSError as error:

@@ -20,10 +20,10 @@ from gahb.cli import main
 from gahb.cluster import submit
 from gahb.store import has, identity, load, stored
 
-DISTURBED = {  # the signal in the middle of the fifth step, and in how many runs
-    "preempted": (signal.SIGUSR2, 1),
-    "timed-out": (signal.SIGUSR2, 2),
-    "stopped": (signal.SIGTERM, 1),
+DISTURBED = {  # the signal, and the step in whose middle it comes, in each run; step 0 is before the training
+    "preempted": (signal.SIGUSR2, [5]),
+    "timed-out": (signal.SIGUSR2, [0, 5]),
+    "stopped": (signal.SIGTERM, [5]),
 }
 DIVERGING = recipe("diverging", learning_rate=1e30)
 
@@ -34,17 +34,21 @@ class Disturbed(cluster.Training):
 
     def __call__(self):
         notes = self.folder / f"{self.recipe.name}-steps"
-        signalled, runs = DISTURBED.get(self.recipe.name, (None, 0))
-        disturbed = runs > len(notes.read_text().split() if notes.exists() else "")
+        signalled, steps = DISTURBED.get(self.recipe.name, (None, []))
+        run = len(notes.read_text().split()) if notes.exists() else 0
         inner, begun = training.draw_sigmas, [0]
+
+        def disturb():
+            if steps[run : run + 1] == begun:
+                signal.raise_signal(signalled)
 
         def draw(*arguments):
             begun[0] += 1
-            if begun[0] == 5 and disturbed:
-                signal.raise_signal(signalled)
+            disturb()
             return inner(*arguments)
 
         try:
+            disturb()
             with patch.object(training, "draw_sigmas", draw):
                 super().__call__()
         finally:
@@ -74,10 +78,10 @@ def root(tmp_path_factory):
     torch.set_num_threads(1)  # as in the jobs: another number of threads may round otherwise
     with patch.object(cluster, "cores", lambda: 1), patch.object(cluster, "Training", Disturbed):
         running = root.submit(5, None, recipe("preempted"), recipe("stopped"), DIVERGING)
-        running += root.submit(1, 60, recipe("timed-out"))
+        running += root.submit(1, 590, recipe("timed-out"))  # under ten minutes, any signal counts as a time-out
         for job in running:
             job._process.wait()
-        for job in root.submit(1, 60, recipe("timed-out")):
+        for job in root.submit(1, None, recipe("timed-out")):
             job._process.wait()
     yield root
     torch.set_num_threads(former)
@@ -104,7 +108,7 @@ def test_a_preempted_job_queues_again_and_goes_on_from_its_checkpoint(root):
 
 
 def test_a_job_queues_again_at_its_time_limit_but_not_for_ever(root):
-    assert root.steps("timed-out") == ["5", "5", "12"]  # the third is another job
+    assert root.steps("timed-out") == ["0", "5", "16"]  # the third is another job
     (line,) = (line for line in root.said if "FAILED" in line)
     assert re.fullmatch(r"timed-out FAILED: job \d+: Job not requeued because: timed-out too many times\.", line)
 
@@ -137,7 +141,7 @@ def test_gahb_train_on_a_cluster(monkeypatch, tmp_path):
     first = CliRunner().invoke(main, arguments)
     assert first.exit_code == 0, first.output
     (job,) = submitted
-    assert f"disks-N8 is job {job.job_id}\n1 jobs submitted, logs are in {tmp_path / 'jobs'}: kill" in first.output
+    assert f"disks-N8 is job {job.job_id}\nsubmitted: 1. Logs are in {tmp_path / 'jobs'}; kill" in first.output
     assert job._process.wait() == 0
     second = CliRunner().invoke(main, arguments)
     assert second.output == "1 of 1 denoisers are in the store\n" and len(submitted) == 1
@@ -145,7 +149,7 @@ def test_gahb_train_on_a_cluster(monkeypatch, tmp_path):
 
 def test_who_is_being_trained_gets_no_second_job(tmp_path):
     said = []
-    with cluster.store._locked(tmp_path / identity(recipe())):
+    with cluster.store.locked(tmp_path / identity(recipe())):
         assert submit([recipe()], "local", tmp_path, echo=said.append) == []
     assert said == ["0 of 1 denoisers are in the store", "tiny has a job already, or is being trained"]
 

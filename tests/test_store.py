@@ -442,7 +442,7 @@ rivals = [outcome(pid) for pid in pids]
 
 def hold():
     folder = store.Path(root) / "dead" / store.identity(recipe(160))
-    with store._locked(folder):
+    with store.locked(folder):
         with open(root + "/held", "w"):
             time.sleep(60)
 holder = forked(hold)
