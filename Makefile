@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCALE ?= smoke
 ARGS ?=
 
-.PHONY: reproduce test check soak lab docs lint clean install
+.PHONY: reproduce test check bench soak lab docs lint clean install
 
 reproduce: install  ## every figure, the ledger of claims and the report, at SCALE
 	$(BIN)/gahb reproduce --scale $(SCALE) $(ARGS)
@@ -15,6 +15,9 @@ test: install  ## the whole suite, the headless run of every notebook included
 
 check: install  ## hold every routine against a known truth, and print the table
 	$(BIN)/gahb check
+
+bench: install  ## speed beside the plain way and the machine's ceiling: benchmarks/results.md
+	$(BIN)/python benchmarks/bench.py
 
 soak: install  ## ten smoke runs in a row with kills at random moments, and whether every file of the store verifies
 	rm -rf runs/soak && $(BIN)/python tests/soak.py runs/soak $(ARGS)

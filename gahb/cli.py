@@ -131,11 +131,12 @@ def list_denoisers(store):
 
 @main.group(name="store")
 def carried():
-    """Carry denoisers between machines, trained or half trained.
+    """Carry denoisers between machines, trained or half trained, or to the package.
 
     \b
     Example: gahb store pack --to carried/
              gahb store unpack carried/*.zip
+             gahb store ship --scale laptop
     """
 
 
@@ -173,6 +174,28 @@ def unpack(files, store):
             failed += 1
     if failed:
         raise RuntimeError(f"{failed} of {len(files)} were not unpacked")
+
+
+@carried.command()
+@SCALE
+@FACES
+@SCENES
+@STORE
+@SEED
+@click.option("--to", type=click.Path(), help="Folder; gahb/pretrained/<scale> if left out.")
+def ship(scale, faces, scenes, store, seed, to):
+    """Copy the denoisers of a scale to the package, in half precision, but for those of few photographs.
+
+    Example: gahb store ship --scale laptop --faces my_faces/ --scenes my_scenes/
+    """
+    from gahb import jobs, shipping
+    from gahb import scales as known
+    from gahb.store import SHIPPED
+
+    scale = known.get(scale)
+    recipes = jobs.chosen_recipes(scale, (), faces, scenes, seed, store)
+    for name in shipping.ship(recipes, store, to or SHIPPED / scale.name):
+        click.echo(name)
 
 
 @main.command()

@@ -241,15 +241,9 @@ def sinusoids_recipe(scale, seed=0):
     return _synthetic(scale, "sinusoids", {"class": "sinusoids"}, seed)
 
 
-def ray_image(scale):
-    """The one image whose multiples are the class of Figure 12, (1, 1, size, size): a geometric image."""
-    return datasets.c_alpha(1, scale.class_size, 3.0, seed=7)
-
-
 def ray_recipe(scale, seed=0):
     """Recipe of the denoiser of one image times an intensity."""
-    recipe = _synthetic(scale, "ray", {"class": "scaled_image"}, seed)
-    return replace(recipe, images=datasets.scaled_image(ray_image(scale), scale.class_N, seed))
+    return _synthetic(scale, "ray", {"class": "ray"}, seed)
 
 
 def recipes(scale, faces, scenes, seed=0):

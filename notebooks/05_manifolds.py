@@ -140,7 +140,7 @@ run.save(fig, "fig05b_disks_rank")
 # of a network that has seen one face hold that face.
 
 # %%
-image = run.to(scales.ray_image(run.scale))
+image = run.to(datasets.ray_image(run.scale.class_size))
 ray_net = run.denoiser(scales.ray_recipe(run.scale, run.seed))
 ray = bases.analyse(ray_net, image * 0.7, 0.04, run.seed)
 vectors = ray.basis.vectors.cpu()

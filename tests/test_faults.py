@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import nbformat
 import numpy as np
 import pytest
 import safetensors.torch
@@ -677,8 +678,9 @@ def one_of_two_notebooks_dies(tmp_path):
     """The command goes on to the other, and its status is 1."""
     ran = []
 
-    def run(path, *rest):
+    def run(path, output, *rest):
         ran.append(path.stem)
+        nbformat.write(nbformat.v4.new_notebook(), output)
         return "DeadKernelError: Kernel died" if path.stem.startswith("01") else None
 
     with patch.object(runner, "run_notebook", run):

@@ -141,6 +141,20 @@ def test_the_ith_image_does_not_depend_on_their_number(name):
     assert not torch.equal(draw(1, 1), full[:1])
 
 
+@pytest.mark.parametrize("alpha, beta", [(1.0, None), (3.0, None), (1.5, 8.0)])
+@pytest.mark.parametrize("n", [1, 300])
+def test_bits_do_not_depend_on_the_number_of_threads(n, alpha, beta):
+    """A training that is carried on with other threads has the same images."""
+    threads, drawn = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            drawn.append(c_alpha(n, 32, alpha, beta, seed=7))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+
+
 def test_the_global_random_state_is_neither_read_nor_changed():
     def state():
         return random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()

@@ -12,6 +12,8 @@ from gahb.datasets import (
     disk_tangents,
     disks,
     manifolds,
+    ray,
+    ray_image,
     scaled_image,
     sinusoid_tangents,
     sinusoids,
@@ -151,6 +153,7 @@ def test_scaled_images_lie_on_one_ray(batch):
 
 IMAGE = torch.linspace(0.1, 1, 144).view(1, 12, 12)
 DRAWS = {
+    "ray": lambda n, seed: ray(n, 12, seed),
     "disks": lambda n, seed: disks(n, 12, seed),
     "disk_parameters": lambda n, seed: disk_parameters(n, 12, seed),
     "disk_tangents": lambda n, seed: disk_tangents(n, 12, seed),
@@ -158,6 +161,26 @@ DRAWS = {
     "sinusoid_tangents": lambda n, seed: sinusoid_tangents(n, 12, seed),
     "scaled_image": lambda n, seed: scaled_image(IMAGE, n, seed),
 }
+
+
+def test_a_ray_is_one_image_times_an_intensity():
+    images = ray(500, 16, seed=2)
+    assert torch.equal(images, scaled_image(ray_image(16), 500, seed=2))
+    assert ray_image(16).shape == (1, 1, 16, 16) and float(ray_image(16).std()) > 0.05
+
+
+@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("n", [1, 300])
+def test_bits_do_not_depend_on_the_number_of_threads(name, n):
+    """A training that is carried on with other threads has the same images."""
+    threads, drawn = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            drawn.append(DRAWS[name](n, 4))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
 
 
 @pytest.mark.parametrize("name", DRAWS)

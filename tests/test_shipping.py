@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from gahb import Recipe, datasets, metrics, scales, shipping, store, train
+from gahb import Recipe, cli, datasets, metrics, scales, shipping, store, train
 
 HOW = {
     "network": "ResUNet", "size": {"channels": 4, "blocks": 1}, "batch_size": 8, "images_seen": 800,
@@ -85,9 +86,29 @@ def test_what_the_store_lacks_is_named_and_nothing_is_written(folder, package):
     assert not package.exists()
 
 
+def test_the_command_names_what_it_copied(tmp_path):
+    """Of the smoke scale only the synthetic classes may be shipped."""
+    scale, folder = scales.get("smoke"), tmp_path / "store"
+    for recipe in scales.recipes(scale, scales.faces(scale), scales.scenes(scale)):
+        if shipping.may_be_shipped(recipe):
+            few = replace(recipe, images_seen=32)
+            net = train(torch.rand(4, 1, 20, 20), few, progress=False)
+            store._save(net, recipe, torch.rand(4, 1, 20, 20), folder / store.identity(recipe), torch.device("cpu"))
+    done = CliRunner().invoke(cli.main, ["store", "ship", "--store", str(folder), "--to", str(tmp_path / "to")])
+    assert done.exit_code == 0, done.output
+    names = done.output.split()
+    assert {name.split("-N")[0] for name in names} == {
+        "c_alpha-1", "c_alpha-2", "c_alpha-3", "c_alpha-4", "c_alpha-1.5-background-8", "c_alpha-2-background-8",
+        "c_alpha-4-background-8", "disks", "ray", "sinusoids",
+    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "to").iterdir()} == set(names)
+
+
 def test_what_the_package_holds():
     """Every denoiser in gahb/pretrained is whole, in half precision, of a recipe of its scale, and holds no face."""
-    for folder in sorted(store.SHIPPED.glob("*/*/")):
+    folders = sorted(store.SHIPPED.glob("*/*/"))
+    assert len(folders) == 15  # laptop: faces and scenes twice, 7 of C-alpha, disks, ray, sinusoids, shuffled
+    for folder in folders:
         recipe = Recipe(**json.loads((folder / "recipe.json").read_text())["recipe"])
         assert store.identity(recipe) == folder.name
         assert shipping.may_be_shipped(recipe)

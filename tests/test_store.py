@@ -130,6 +130,7 @@ def test_files_and_second_call(tmp_path, monkeypatch, capsys):
     assert about["recipe"] == {
         "name": "tiny", "data": {"class": "random"}, "network": "BFCNN", "size": {"depth": 3, "channels": 4},
         "sigma_max": 1.0, "sigma_law": "uniform", "weight_power": 0.0, "batch_size": 8, "images_seen": 160,
+        "optimizer": "adam",
         "learning_rate": 1e-3, "schedule": "halving", "halving_images": 100_000_000, "precision": "float32", "seed": 0,
     }  # fmt: skip
     made = about["made"]

@@ -89,15 +89,17 @@ def _draw(rng, size):
 
 
 def _contours(draws, size, alpha):
-    k = torch.fft.rfftfreq(size, 1 / size, dtype=torch.float64).clamp_min(1)
-    return torch.fft.irfft(torch.fft.rfft(draws["contour"]) * k**-alpha, n=size) * size + size / 2
+    k = np.fft.rfftfreq(size, 1 / size).clip(1)
+    noise = np.fft.rfft(draws["contour"].numpy())  # NumPy's: torch's rounds differently on other numbers of threads
+    return torch.from_numpy(np.fft.irfft(noise * k**-alpha, n=size)) * size + size / 2
 
 
 def _backgrounds(draws, size, beta):
-    rows = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
-    columns = torch.fft.rfftfreq(size, 1 / size, dtype=torch.float64)
-    gain = (rows[:, None].square() + columns.square()).clamp_min(1) ** (-beta / 2)
-    return torch.fft.irfft2(torch.fft.rfft2(draws["background"]).mul_(gain.float()), s=(size, size))
+    rows, columns = np.fft.fftfreq(size, 1 / size), np.fft.rfftfreq(size, 1 / size)
+    gain = (rows[:, None] ** 2 + columns**2).clip(1) ** (-beta / 2)
+    noise = np.fft.rfft2(draws["background"].numpy())
+    noise *= gain.astype(np.float32)
+    return torch.from_numpy(np.fft.irfft2(noise, s=(size, size)))
 
 
 def _smooth_mask(contour, size):

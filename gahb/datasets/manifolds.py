@@ -5,6 +5,7 @@ import math
 import torch
 
 from gahb import _checks
+from gahb.datasets.geometric import c_alpha
 
 EDGE = 0.5  # standard deviation of the blur of a disk's edge, pixels
 MIN_RADIUS = 3.0  # pixels
@@ -159,6 +160,30 @@ def scaled_image(image, n, seed=0):
     _checks.count(n, "n")
     intensity = torch.from_numpy(_checks.generator(seed).random(n)).to(image.device)
     return (intensity[:, None, None, None] * image).float()
+
+
+def ray_image(size):
+    """The image of :func:`ray`, Tensor (1, 1, size, size), float32: a geometric one, not a face."""
+    return c_alpha(1, size, 3.0, seed=7)
+
+
+def ray(n, size, seed=0):
+    """Multiples of one geometric image: the class of Figure 12, whose image is a face in the paper.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    size : int
+        Height and width, pixels.
+    seed : int
+        Of the intensities; see :func:`scaled_image`.
+
+    Returns
+    -------
+    Tensor (n, 1, size, size), float32
+    """
+    return scaled_image(ray_image(size), n, seed)
 
 
 def _per_pixel(parameters):

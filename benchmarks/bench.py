@@ -1,0 +1,316 @@
+"""How fast, beside the plain way and beside what the machine can do: ``make bench``.
+
+Every ratio is of two things measured in turn in this run on the same work. Writes
+``benchmarks/results.md`` (``results-cuda.md`` on a GPU) and ends with 1 if a bar is missed.
+"""
+
+import multiprocessing
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import reference
+import torch
+
+import gahb
+from gahb import datasets, metrics, scales, shipping
+from gahb._machine import has_bfloat16_units, pick_device
+from gahb.training import _Run
+
+PAPER = {"depth": 20, "channels": 64}  # 665,856 parameters
+OPERATIONS = 6 * 665_856 * 1600  # of a training image of 40x40: two a weight and pixel, thrice
+PAPER_IMAGES = 23 * 10_000_000
+H100 = 989e12  # operations a second in bfloat16, by its maker's data sheet
+GPU_SHARE = 0.4  # of that: an assumption, where no GPU was measured
+
+
+class Table:
+    """Rows of results, and whether a bar was missed."""
+
+    def __init__(self):
+        self.lines, self.missed = ["| what | ours | compared with | ratio | bar | |", "|---|---|---|---|---|---|"], 0
+
+    def row(self, what, ours, other, ratio=None, bar=None, below=False):
+        """One comparison; ``bar`` is the least ratio, or with ``below`` the largest figure."""
+        verdict = ""
+        if bar is not None:
+            held = ratio <= bar if below else ratio >= bar
+            verdict, self.missed = "held" if held else "MISSED", self.missed + (not held)
+        limit = "" if bar is None else f"{'<=' if below else '>='} {bar:g}"
+        shown = "" if ratio is None else f"{ratio:.2f}"
+        self.lines.append(f"| {what} | {ours} | {other} | {shown} | {limit} | {verdict} |")
+        print(self.lines[-1], flush=True)
+
+
+def seconds(function, device):
+    begun = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def in_turn(ours, other, repeats, device):
+    """Median seconds of two functions, called in turn."""
+    times = [(seconds(ours, device), seconds(other, device)) for _ in range(repeats)]
+    return tuple(median(column) for column in zip(*times, strict=True))
+
+
+def ceiling(device, dtype, size=2048):
+    """Operations a second of a large matrix product."""
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    return 2 * size**3 / median(seconds(lambda: a @ b, device) for _ in range(5))
+
+
+class NoSignals:
+    """What a training's step asks of its signals."""
+
+    def let_in(self):
+        return torch.enable_grad()
+
+
+def training(table, device):
+    """A step of the paper's network at 40x40, from uint8 on the device, against DataLoader and eager float32."""
+    fast = has_bfloat16_units(device)
+    batch = 512 if device.type == "cuda" else 128
+    images = torch.randint(0, 256, (2 * batch, 1, 40, 40), dtype=torch.uint8)
+    how = scales.PAPER_TRAINING | {"batch_size": batch}
+    run = _Run(gahb.Recipe("bench", {}, images, **how), images, device, None)
+    plain = reference.training(images.float() / 255, **PAPER, batch=batch, device=device)
+    run.net.train()
+    signals, repeats = NoSignals(), 20 if device.type == "cuda" else 2
+    if run.compiled or device.type == "cuda":
+        run.step(signals), next(plain)
+    mine, theirs = in_turn(lambda: run.step(signals), lambda: next(plain), repeats, device)
+    rate, theirs = batch / mine, batch / theirs
+    precision = "bfloat16" if fast else "float32"
+    what = f"training step, 40x40, batch {batch}, {precision}"
+    bar = 3 if fast else 1
+    table.row(what, f"{rate:.1f} images/s", f"plain, {theirs:.1f} images/s", rate / theirs, bar)
+    top = ceiling(device, torch.bfloat16 if fast else torch.float32)
+    done = rate * OPERATIONS
+    table.row("the same, share of a matrix product's rate", f"{done / 1e9:,.0f} GFLOP/s",
+              f"2048^3 {precision}, {top / 1e9:,.0f} GFLOP/s", done / top, 0.85)  # fmt: skip
+    return rate
+
+
+def a_face(size, device):
+    """A smooth noisy image; speed does not depend on what it shows."""
+    image = datasets.c_alpha(1, size, 3.0, seed=1)
+    return (image + 0.15 * gahb.gaussian_noise(1, (1, size, size))).to(device)
+
+
+def jacobians(table, device):
+    """Full, and the top 50, at 40x40; the row loop is timed on some rows and multiplied."""
+    net, y = gahb.BFCNN(**PAPER).to(device).eval(), a_face(40, device)
+    found, rows = {}, range(0, 1600, 32)
+    full = seconds(lambda: found.update(full=gahb.jacobian(net, y)), device)
+    loop = seconds(lambda: found.update(rows=reference.jacobian_rows(net, y, rows)), device) * 1600 / len(rows)
+    difference = float((found["rows"] - found["full"][list(rows)]).norm() / found["rows"].norm())
+    bar = 20 if device.type == "cuda" else 1.5
+    table.row(
+        "full Jacobian, 1,600 x 1,600",
+        f"{full:.1f} s",
+        f"row loop, {loop:.1f} s ({len(rows)} rows timed)",
+        loop / full,
+        bar,
+    )
+    table.row("the same, difference", f"{difference:.1e}", "row loop", difference, 1e-4, below=True)
+    top = seconds(lambda: found.update(top=gahb.adaptive_basis(net, y, k=50)), device)
+    values = torch.linalg.eigvalsh((found["full"] + found["full"].T).double().cpu() / 2).flip(0)[:50]
+    error = float((found["top"].shrinkage.cpu() - values).abs().max())
+    table.row("top 50 of 1,600", f"{top:.1f} s", f"row loop's full Jacobian, {loop:.1f} s", loop / top, 4)
+    table.row("the same, error of the eigenvalues", f"{error:.1e}", "full Jacobian", error, 1e-4, below=True)
+
+
+def _child(task, depth, device, answer):
+    """One large Jacobian in a process of its own: seconds, and peak memory above what torch takes, GB."""
+    device = torch.device(device)
+    net, y = gahb.BFCNN(depth, 64).to(device).eval(), a_face(80, device)
+    net(y)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if task == "top":
+        took = seconds(lambda: gahb.adaptive_basis(net, y, k=50), device)
+    elif task == "full":
+        took = seconds(lambda: gahb.jacobian(net, y), device)
+    else:
+        took = seconds(lambda: reference.jacobian_rows(net, y, range(3200, 3206)), device) * 6400 / 6
+    answer.put((took, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20))
+
+
+def in_a_process(task, depth, device):
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+    process = context.Process(target=_child, args=(task, depth, str(device), answer))
+    process.start()
+    found = answer.get(timeout=600)
+    process.join()
+    return found
+
+
+def large_jacobians(table, device):
+    """80x80: time and memory. Memory of the full matrix is that of 6 layers: depth adds time, not memory."""
+    top, memory = in_a_process("top", 20, device)
+    loop, _ = in_a_process("rows", 20, device)
+    table.row(
+        "top 50 of 6,400", f"{top:.0f} s", f"row loop's full Jacobian, {loop:,.0f} s (6 rows timed)", loop / top, 8
+    )
+    table.row("the same, memory above torch's", f"{memory:.2f} GB", "", memory, 1, below=True)
+    full, memory = in_a_process("full", 6, device)
+    table.row(
+        "full Jacobian, 6,400 x 6,400, 6 layers: memory above torch's",
+        f"{memory:.2f} GB ({full:.0f} s)",
+        "",
+        memory,
+        2.5,
+        below=True,
+    )
+
+
+def sampling(table, device):
+    """Algorithm 1 with a trained network, batched and one image at a time."""
+    scale = scales.get("laptop")
+    net = gahb.trained(scales.c_alpha_recipe(scale, 3.0), device=str(device))
+    noise, found = gahb.gaussian_noise(32, (1, 32, 32)).to(device), {}
+    mine, theirs = in_turn(
+        lambda: found.update(ours=gahb.sample(net, noise, 0.05, 0.02).images),
+        lambda: found.update(plain=reference.samples(net, noise, 0.05, 0.02)), 3, device,
+    )  # fmt: skip
+    bar = 20 if device.type == "cuda" else 1.5
+    table.row(
+        "sampling, 32 images of 32x32",
+        f"{32 / mine:.1f} images/s",
+        f"one at a time, {32 / theirs:.1f} images/s",
+        theirs / mine,
+        bar,
+    )
+    difference = float((found["ours"] - found["plain"]).abs().max())
+    table.row("the same, difference", f"{difference:.1e}", "one at a time", difference, 1e-3, below=True)
+    images = datasets.c_alpha(64, 32, 3.0, seed=2).to(device)
+    mine, theirs = in_turn(
+        lambda: gahb.psnr_curve(net, images, scale.sigmas),
+        lambda: reference.psnr_curve(net, images, scale.sigmas),
+        3,
+        device,
+    )
+    table.row(
+        f"PSNR curve, {len(scale.sigmas)} levels, 64 images",
+        f"{mine:.2f} s",
+        f"one at a time, {theirs:.2f} s",
+        theirs / mine,
+        1,
+    )
+
+
+def images(table, device):
+    """Nearest images and generators."""
+    some, train = torch.rand(1_000, 1, 40, 40, device=device), torch.rand(10_000, 1, 40, 40, device=device)
+    mine = median(seconds(lambda: gahb.nearest(some, train), device) for _ in range(3))
+    plain = seconds(lambda: reference.nearest(some[:20], train), device) * 50
+    table.row("nearest of 10,000 for 1,000 images", f"{mine:.2f} s", f"loop, {plain:.1f} s (20 timed)", plain / mine, 1)
+    table.row("the same, seconds", f"{mine:.2f} s", "", mine, 1, below=True)
+    cpu = torch.device("cpu")
+    for name, ours, theirs in (
+        ("C-alpha", lambda: datasets.c_alpha(10_000, 40, 2.0), lambda: reference.c_alpha(1_000, 40, 2.0)),
+        ("disk", lambda: datasets.disks(10_000, 40), lambda: reference.disks(1_000, 40)),
+    ):
+        mine, plain = in_turn(ours, theirs, 3, cpu)
+        table.row(
+            f"10,000 {name} images of 40x40",
+            f"{mine:.2f} s",
+            f"loop, {10 * plain:.1f} s (1,000 timed)",
+            10 * plain / mine,
+            1,
+        )
+        table.row("the same, seconds", f"{mine:.2f} s", "", mine, 3, below=True)
+
+
+def growth(device):
+    """How time grows: exponents of power laws, fitted over a small network's times, as a Markdown table."""
+    lines = ["| time of | against | measured, ms | exponent |", "|---|---|---|---|"]
+
+    def fit(what, against, measure, values):
+        times = [median(seconds(measure(value), device) for _ in range(3)) for value in values]
+        slope = np.polyfit(np.log(values), np.log(times), 1)[0]
+        shown = ", ".join(f"{value:,}: {1e3 * t:.3g}" for value, t in zip(values, times, strict=True))
+        lines.append(f"| {what} | {against} | {shown} | {slope:.2f} |")
+        print(lines[-1], flush=True)
+
+    def step(size=20, n=256, batch=16):
+        images = torch.randint(0, 256, (n, 1, size, size), dtype=torch.uint8)
+        how = scales.LAPTOP_TRAINING | {"batch_size": batch}
+        run = _Run(gahb.Recipe("bench", {}, images, **how), images, device, None)
+        run.net.train()
+        run.step(NoSignals())
+        return lambda: run.step(NoSignals())
+
+    net = shipped_network(device)
+    fit("training step, 16 images", "pixels", lambda d: step(size=round(d**0.5)), (256, 1024, 4096))
+    fit("training step, 16 images of 20x20", "N", lambda n: step(n=n), (100, 1_000, 10_000, 100_000))
+    fit("training step, 20x20", "batch", lambda b: step(batch=b), (4, 16, 64))
+    fit(
+        "full Jacobian", "pixels", lambda d: lambda: gahb.jacobian(net, a_face(round(d**0.5), device)), (256, 576, 1024)
+    )
+    y = a_face(40, device)
+    fit("top k of 1,600", "k", lambda k: lambda: gahb.adaptive_basis(net, y, k=k), (5, 20, 80))
+    fit(
+        "denoising, 20x20",
+        "batch",
+        lambda b: lambda: metrics.squared_errors(net, torch.rand(b, 1, 20, 20, device=device), [0.1]),
+        (16, 64, 256),
+    )
+    return "\n".join(lines)
+
+
+def shipped_network(device):
+    recipe = shipping.shipped_recipe("laptop", "faces-S1-N10000")
+    return gahb.trained(recipe, device=str(device))
+
+
+def machine(device):
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    model = platform.processor() or platform.machine()
+    units = "with" if has_bfloat16_units(device) else "no"
+    software = f"torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{model}, {torch.get_num_threads()} threads, {units} bfloat16 units, {software}"
+
+
+def paper_cost(rate, device):
+    """What the paper scale costs at a rate of images a second of its network."""
+    operations = PAPER_IMAGES * OPERATIONS
+    text = (
+        f"23 networks of 10^7 images are {operations:.1e} operations. At the step measured here ({rate:.1f} images/s) "
+    )
+    text += f"they take {PAPER_IMAGES / rate / 3600:,.0f} hours."
+    if device.type != "cuda":
+        hours = operations / (GPU_SHARE * H100) / 3600
+        text += (
+            f" An H100 at {GPU_SHARE:.0%} of its {H100 / 1e12:.0f} TFLOP/s in bfloat16 would take {hours:.0f} hours: "
+        )
+        text += "an estimate, no GPU was measured."
+    return text
+
+
+def main():
+    device, table, begun = pick_device("auto"), Table(), time.monotonic()
+    rate = training(table, device)
+    for part in (jacobians, large_jacobians, sampling, images):
+        part(table, device)
+    grown = growth(device)
+    name = "results-cuda.md" if device.type == "cuda" else "results.md"
+    text = "\n\n".join([
+        "# Speed", f"`make bench` on {machine(device)}: {time.monotonic() - begun:.0f} s in all.",
+        "\n".join(table.lines), "## As work grows", grown, "## Cost of the paper scale", paper_cost(rate, device),
+    ])  # fmt: skip
+    (Path(__file__).parent / name).write_text(text + "\n", encoding="utf-8")
+    print(f"benchmarks/{name}: {table.missed} bars missed")
+    return int(table.missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
