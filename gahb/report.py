@@ -113,7 +113,7 @@ REASONS = {  # why a scale may leave the paper's setting
     "samples": "time",
     "analysed": "time",
     "step_size": "fewer steps of Algorithm 1, time",
-    "sigma_end": "fewer steps of Algorithm 1, time",
+    "sigma_end": "samples from mean 0 are dark, and 0.01 is not small beside their contrast; at smoke scale, time",
     "network": "the same curves for less work (benchmarks/recipes.md)",
     "size": "time",
     "sigma_law": "as the authors' code draws it: more small noise",

@@ -69,7 +69,10 @@ class Scale:
     input_db : tuple
         Noise levels of the PSNR curves.
     slope_db : tuple
-        Range over which slopes are fitted.
+        Range over which slopes of synthetic classes are fitted: small noise.
+    face_slope_db : tuple
+        The same for faces (Figure 6): noise at which faces of this size are far from their input. Below it
+        every denoiser nears the identity, whose slope is 1.
     samples : int
         Number of samples drawn from each pair of networks.
     analysed : int
@@ -99,6 +102,7 @@ class Scale:
     background_alpha: float = 8.0
     input_db: tuple = tuple(range(0, 41, 2))
     slope_db: tuple = (24, 40)
+    face_slope_db: tuple = (0, 20)
     samples: int = 200
     analysed: int = 8
     step_size: float = 0.01
@@ -147,6 +151,7 @@ SCALES = {
         class_test=128,
         input_db=tuple(range(0, 41, 4)),
         samples=100,
+        sigma_end=0.002,
         training=LAPTOP_TRAINING,
         synthetic_training=LAPTOP_TRAINING | {"images_seen": 32_000},  # of 2.6 times as many pixels
         cell_timeout=24 * 3600,

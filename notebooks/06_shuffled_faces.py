@@ -59,7 +59,7 @@ sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
 # %%
 table = metrics.psnr_table(net, test, sigmas, run.seed).numpy()
 shuffled_table = metrics.psnr_table(shuffled_net, shuffled_test, sigmas, run.seed).numpy()
-low, high = run.scale.slope_db
+low, high = run.scale.face_slope_db
 slope = statistics.fit_slope(input_db, table, low, high)
 shuffled_slope = statistics.fit_slope(input_db, shuffled_table, low, high)
 
