@@ -63,12 +63,20 @@ S1, test = run.to(photographs.S1), run.to(photographs.test)
 # ## Denoising performance
 #
 # PSNR is $-10 \log_{10}$ of the mean squared error, averaged over images. Every network sees the same noise. A small
-# training set is repeated until it has as many noisy images as the test set.
+# training set is repeated until it has as many noisy images as the test set; the error of one of its images is then the
+# mean over its noise.
+
 
 # %%
+def train_table(N):
+    noisy = metrics.psnr_table(denoisers[N], S1[torch.arange(len(test)) % N], sigmas, run.seed)
+    errors = 10 ** (-noisy.numpy() / 10)
+    count = min(N, len(test))
+    return -10 * np.log10(np.stack([errors[:, i::count].mean(1) for i in range(count)], axis=1))
+
+
 sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
-train_sets = {N: S1[torch.arange(len(test)) % N] for N in Ns}
-train_psnr = {N: metrics.psnr_table(denoisers[N], train_sets[N], sigmas, run.seed).numpy() for N in Ns}
+train_psnr = {N: train_table(N) for N in Ns}
 test_psnr = {N: metrics.psnr_table(denoisers[N], test, sigmas, run.seed).numpy() for N in Ns}
 
 # %% [markdown]
@@ -84,7 +92,7 @@ def memorizer_curve(N, images):
 
 
 shown = test[: run.scale.samples]
-memorizers = {N: (memorizer_curve(N, train_sets[N][:100]), memorizer_curve(N, shown)) for N in Ns}
+memorizers = {N: (memorizer_curve(N, S1[: min(N, 100)]), memorizer_curve(N, shown)) for N in Ns}
 
 # %% [markdown]
 # ## Figure 1
