@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from gahb import _checks
+from gahb import _checks, _compile
 from gahb._files import read_tensors, write_atomically, write_tensors
 from gahb._machine import HeldSignals, has_bfloat16_units, pick_device, progress_bar
 from gahb._machine import interruptible as interruptible  # for those who train
@@ -129,12 +129,15 @@ class _Run:
         self.generator = torch.Generator(device).manual_seed(recipe.seed)
         fast = recipe.precision == "auto" and has_bfloat16_units(device)
         self.bfloat16 = recipe.precision == "bfloat16" or fast
+        repays = _compile.repays(recipe, self.net, images[0, 0].numel(), device, self.bfloat16)
+        self.compiled = repays and _compile.works(device)
+        self.denoise = _compile.compiled(self.net) if self.compiled else self.net
         self.images = images.to(device).contiguous()  # one memory format, one order of the sums
         self.total = -(-recipe.images_seen // recipe.batch_size) * recipe.batch_size
         self.seen, self.seconds, self.losses, self.history = 0, 0.0, [], []
         self.identity = None
         if checkpoint is not None:
-            arithmetic = f"{device.type} {'bfloat16' if self.bfloat16 else 'float32'}"
+            arithmetic = f"{device.type} {'bfloat16' if self.bfloat16 else 'float32'}{' compiled' * self.compiled}"
             self.identity = {"recipe": recipe.settings(), "images": digest(images), "arithmetic": arithmetic}
 
     def to_the_end(self, signals, bar, deadline):
@@ -191,7 +194,7 @@ class _Run:
         sigma = draw_sigmas(recipe, uniform)[:, None, None, None].clamp_min(1e-3)
         y = (x + sigma * z).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
-            denoised = self.net(y)
+            denoised = self.denoise(y)
         errors = (x - denoised.float()).square().sum((1, 2, 3))
         loss = (errors * sigma.flatten() ** -recipe.weight_power).mean()
         self.net.zero_grad(set_to_none=True)

@@ -1,0 +1,46 @@
+"""Whether a training is compiled (torch.compile), and whether this machine can."""
+
+import functools
+import warnings
+
+import torch
+
+REPAID_SECONDS = 600.0  # compiling takes about a minute
+MODEST_RATE = {"cpu": 3e11, "cuda": 3e13}  # operations a second of an eager training in bfloat16
+
+
+def repays(recipe, net, pixels, device, bfloat16):
+    """Whether compiling repays, from the recipe and the device alone: a training that goes on decides the same.
+
+    In bfloat16 the products take so little that the passes over memory between them count, and compiling
+    fuses those. In float32 on a CPU the products are nearly all: compiling was measured to gain 5 % (20x20,
+    16 channels) to 8 % (40x40, 64 channels) there, and is not done. What is left of the work must be worth
+    minutes: ten, at a rate that any device with bfloat16 units has.
+    """
+    if not bfloat16 or device.type not in MODEST_RATE:
+        return False
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    operations = 6 * parameters * pixels * recipe.images_seen  # at most: each parameter meets each pixel
+    return operations / MODEST_RATE[device.type] > REPAID_SECONDS
+
+
+@functools.cache
+def works(device):
+    """Whether torch.compile works here, found by compiling something small; one line of warning if not."""
+    small = compiled(torch.square)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch imports deprecated parts of itself
+            small(torch.ones(8, device=device))
+    except Exception as error:  # no compiler, a broken one, no headers, no Triton: each with an error of its own
+        reason = " ".join(str(error).split())[:120]
+        warnings.warn(
+            f"training without torch.compile, which does not work here ({reason}); install a C++ compiler such as g++",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def compiled(function):
+    """A function compiled whole, for each shape anew, by rules that do not depend on timings: bits repeat."""
+    return torch.compile(function, fullgraph=True, dynamic=False, options={"deterministic": True})

@@ -1,0 +1,96 @@
+"""When a training is compiled, that it resumes with the same bits, and what happens without a compiler."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+
+from gahb import _compile, denoisers, scales
+from gahb.training import Recipe, TrainingStopped, train
+
+TINY = {"size": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 32, "progress": False}
+LONG = {"precision": "bfloat16"} | TINY
+
+
+def pixels():
+    return torch.randint(0, 256, (12, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def repays(training, pixels, device, bfloat16=True):
+    recipe = Recipe("a", {}, **training)
+    net = denoisers.NETWORKS[recipe.network](**recipe.size)
+    return _compile.repays(recipe, net, pixels, torch.device(device), bfloat16)
+
+
+def test_long_trainings_in_bfloat16_are_compiled():
+    """6.4e16 operations at paper scale; an hour at a rate of 1.8e13 a second."""
+    assert repays(scales.PAPER_TRAINING, 1600, "cpu")
+    assert repays(scales.PAPER_TRAINING, 1600, "cuda")
+    for device in ("cpu", "cuda"):
+        assert not repays(scales.PAPER_TRAINING, 1600, device, bfloat16=False)
+        assert not repays(scales.SMOKE_TRAINING, 400, device)
+    assert not repays(scales.LAPTOP_TRAINING, 400, "cuda")  # seconds
+    assert not repays(scales.PAPER_TRAINING, 1600, "mps")
+
+
+@pytest.mark.parametrize(("seconds", "compiled"), [(639, True), (641, False)])
+def test_what_repays_is_counted_in_seconds_of_work(monkeypatch, seconds, compiled):
+    """665,856 parameters, 1,600 pixels, 10^7 images, 6 operations each, at 10^14 a second: 639.2 s."""
+    monkeypatch.setattr(_compile, "MODEST_RATE", {"cpu": 1e14})
+    monkeypatch.setattr(_compile, "REPAID_SECONDS", seconds)
+    assert repays(scales.PAPER_TRAINING, 1600, "cpu") is compiled
+
+
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(_compile, "REPAID_SECONDS", 0)
+
+
+def test_a_compiled_training_goes_on_with_the_same_bits(tmp_path, monkeypatch, always):
+    whole = train(pixels(), **LONG)
+    with pytest.raises(TrainingStopped):
+        train(pixels(), **LONG, checkpoint=tmp_path / "c", time_limit=1e-4)
+    torch.compiler.reset()  # as in another process: compiled anew
+    with safetensors.safe_open(tmp_path / "c", "pt") as held:
+        assert "cpu bfloat16 compiled" in str(held.metadata())
+    net = train(pixels(), **LONG, checkpoint=tmp_path / "c")
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, net.state_dict()[key]), key
+    monkeypatch.setattr(_compile, "REPAID_SECONDS", 1e9)
+    eager = train(pixels(), **LONG)
+    np.testing.assert_allclose(*([r["loss"] for r in n.history] for n in (whole, eager)), rtol=0.02)  # 8 bits
+    with pytest.warns(UserWarning, match="another arithmetic"):
+        train(pixels(), **LONG, checkpoint=tmp_path / "c")
+
+
+WITHOUT_COMPILER = """
+import sys, warnings
+sys.path.insert(0, {tests!r})
+from test_compile import LONG, _compile, pixels, train
+eager = train(pixels(), **LONG)
+_compile.REPAID_SECONDS = 0
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    nets = [train(pixels(), **LONG) for _ in range(2)]
+for net in nets:
+    assert all(value.equal(net.state_dict()[key]) for key, value in eager.state_dict().items())
+print(*(warning.message for warning in caught if "torch.compile" in str(warning.message)), sep="\\n")
+"""
+
+
+def test_without_a_compiler_there_is_one_line_of_warning_and_the_same_weights(tmp_path):
+    tests = str(Path(__file__).parent)
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COMPILER.format(tests=tests)],
+        env=os.environ | {"CXX": str(tmp_path / "nowhere"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    (line,) = run.stdout.splitlines()
+    assert line.startswith("training without torch.compile, which does not work here (")
+    assert line.endswith("; install a C++ compiler such as g++")
