@@ -133,8 +133,12 @@ ALWAYS = (  # at every scale
 
 
 def report(folder):
-    """The report of one scale's folder of figures, as Markdown."""
+    """The report of one scale's folder of figures, as Markdown.
+
+    What is known about the reasons of its verdicts is taken from ``notes.md`` in that folder, if there is one.
+    """
     folder = Path(folder)
+    notes = folder / "notes.md"
     provenance = look.provenance(folder)
     measured = claims.read(folder)
     scale = provenance.get("scale", {}).get("name", folder.name)
@@ -147,6 +151,7 @@ def report(folder):
         _denoisers(provenance),
         "## Claims of the paper",
         claims_table(rows),
+        notes.read_text(encoding="utf-8").strip() if notes.is_file() else "",
         "## Figures",
         "A caption says what the paper shows there, in other words; whether it holds here is in the table above.",
         *(_figure(folder, name, provenance) for name in CAPTIONS if (folder / f"{name}.png").is_file()),

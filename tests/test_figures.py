@@ -73,7 +73,9 @@ def test_report_of_a_ledger(tmp_path):
     claims.record("5.2", {"cosine": 0.95}, "laptop", tmp_path)
     look.note(tmp_path, lambda record: record.update(scale={"name": "laptop"}))
     (tmp_path / "fig05_disks.png").write_bytes(b"")
+    (tmp_path / "notes.md").write_text("## What did not hold\n")
     text = report.report(tmp_path)
+    assert text.index("| 6.4 |") < text.index("## What did not hold") < text.index("## Figures")
     assert "Of 34 claims: 1 reproduced, 0 not reproduced, 33 not tested." in text
     assert "(fig05_disks.png)" in text
     assert "(fig01" not in text
