@@ -187,17 +187,49 @@ def nearest(images, train, centered=False, block=8192):
     similarity = torch.full((len(images),), -2.0, dtype=images.dtype, device=images.device)
     index = torch.zeros(len(images), dtype=torch.long, device=images.device)
     closest = torch.full((len(images), 2), torch.inf, dtype=torch.float64, device=images.device)
-    a, flat = _unit(images, centered), images.flatten(1).double()  # distances to copies would drown in float32
+    a = images.flatten(1)
     for start in range(0, len(train), block):
-        part = train[start : start + block].to(images)
-        value, where = (a @ _unit(part, centered).T).max(dim=1)
+        b = train[start : start + block].to(images).flatten(1)
+        products, cosines = _products_and_cosines(a, b, centered)
+        value, where = cosines.max(dim=1)
         better = value > similarity
         similarity, index = torch.where(better, value, similarity), torch.where(better, where + start, index)
-        distances = torch.cat([closest, torch.cdist(flat, part.flatten(1).double())], dim=1)
-        closest = distances.topk(2, dim=1, largest=False).values
+        closest = torch.cat([closest, _smallest_distances(a, b, products)], dim=1)
+        closest = closest.topk(2, dim=1, largest=False).values
     ratio = torch.where(closest[:, 1] > 0, closest[:, 0] / closest[:, 1], 1)  # two copies in the set are a tie
     ratio = ratio.masked_fill(closest[:, 1].isinf(), torch.nan)
     return Nearest(index, similarity, ratio.to(images.dtype))
+
+
+def _products_and_cosines(a, b, centered):
+    """Scalar products of the rows of ``a`` and ``b``, and their cosine similarities, by one matrix product."""
+    means = a.mean(1, keepdim=True), b.mean(1, keepdim=True)
+    if centered:
+        a, b = a - means[0], b - means[1]
+    products = a @ b.T
+    norms = [x.norm(dim=1).clamp_min(1e-12) for x in (a, b)]
+    cosines = products / norms[0][:, None] / norms[1]
+    return (products + a.shape[1] * means[0] * means[1].T if centered else products), cosines
+
+
+def _smallest_distances(a, b, products, candidates=8):
+    """The two smallest distances of each row of ``a`` to rows of ``b`` (fewer if b has fewer), in float64.
+
+    The products in the given precision, in which distances to copies drown, find candidates; the
+    distances to those are computed anew. Where even the last candidate is as close, within that
+    precision, as the second, all distances are.
+    """
+    squares = b.square().sum(1) - 2 * products  # but for the square of a, the same in each row
+    near = squares.topk(min(candidates, len(b)), dim=1, largest=False)
+    wide = a.double()
+    distances = (b[near.indices].double() - wide[:, None]).norm(dim=2)
+    distances = distances.topk(min(2, len(b)), dim=1, largest=False).values
+    if len(b) > candidates:
+        slack = 1e2 * torch.finfo(a.dtype).eps * (a.square().sum(1) + b.square().sum(1).max())
+        unsure = near.values[:, -1] - near.values[:, 1] < slack
+        if bool(unsure.any()):
+            distances[unsure] = torch.cdist(wide[unsure], b.double()).topk(2, dim=1, largest=False).values
+    return distances
 
 
 def _check_sets(a, b, name_a, name_b):

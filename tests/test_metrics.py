@@ -145,6 +145,15 @@ def test_nearest_sees_copies():
     assert float(found.distance_ratio.max()) < 1e-3
 
 
+def test_nearest_among_many_that_float32_products_do_not_tell_apart():
+    """Forty images as close to each other as their products in float32 are exact."""
+    base = images(1, 1, (1, 20, 20)) / 100 + 0.9
+    train = torch.cat([base + 1e-5 * (k + 1) * images(1, k + 2, (1, 20, 20)) for k in range(40)]).flip(0)
+    found = gahb.nearest(base, train)
+    truth = plain_nearest(base, train, False)[1]
+    np.testing.assert_allclose(found.distance_ratio, truth[:, 0] / truth[:, 1], rtol=1e-3)
+
+
 @pytest.mark.parametrize("block", [1, 2, 8192])
 def test_nearest_with_ties_and_sets_of_one(block):
     train, a = images(3, 1), images(5, 0)
