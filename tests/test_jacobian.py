@@ -323,6 +323,24 @@ def test_leading_pairs_are_those_of_the_whole_matrix(which, k, dtype):
         assert cosines.min() > 0.999
 
 
+@pytest.mark.parametrize("wrong", [0, 9])
+def test_one_wrong_pair_among_the_leading_ones_is_noticed(monkeypatch, wrong):
+    """One eigenvector turned by 0.1: a residual of 0.1 times a distance between eigenvalues."""
+    from scipy.sparse import linalg
+
+    eigsh = linalg.eigsh
+
+    def turned(*arguments, **settings):
+        values, vectors = eigsh(*arguments, **settings)
+        vectors[:, wrong] += 0.1 * vectors[:, 9 - wrong]
+        return values, vectors
+
+    monkeypatch.setattr(linalg, "eigsh", turned)
+    y = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(RuntimeError, match="the top 10 eigenpairs did not converge: residual"):
+        adaptive_basis(UNet(channels=8), y, k=10)
+
+
 def test_asymmetry_of_leading_pairs_is_an_estimate_of_the_whole():
     f, y = network("BFCNN")
     matrix = row_by_row(f, y).numpy()
