@@ -9,7 +9,7 @@ import torch
 from gahb import _checks
 from gahb.denoisers import NETWORKS
 
-SIGMA_LAWS = ("uniform", "sqrt-uniform")
+SIGMA_LAWS = ("uniform", "sqrt-uniform", "log-uniform")
 SCHEDULES = ("halving", "one-cycle")
 OPTIMIZERS = ("adam", "muon")
 PRECISIONS = ("float32", "bfloat16", "auto")
@@ -37,9 +37,12 @@ class Recipe:
         Largest noise level in training, intensities.
     sigma_law : str
         ``"uniform"``: sigma uniform on [0, sigma_max], the paper's text. ``"sqrt-uniform"``: its
-        square root is uniform, the authors' code; more small noise.
-    weight_power : float
-        p of the loss norm(x - f(y))^2 / sigma^p; the paper's is 0. The best denoiser of each
+        square root is uniform, the authors' code; more small noise. ``"log-uniform"``: its
+        logarithm is, from sigma_max / 200 on; the most small noise.
+    weight_power : float or "balanced"
+        p of the loss norm(x - f(y))^2 / sigma^p; the paper's is 0. ``"balanced"``: divided by the
+        running mean of the errors of that noise level, so that each level has the same part in
+        the loss, as in Karras et al. (2024, EDM2) by a learned weight. The best denoiser of each
         noise level does not depend on it.
     batch_size, images_seen : int
         Images a step, and in the whole training, which is rounded up to whole steps.
@@ -66,7 +69,7 @@ class Recipe:
     size: dict = field(default_factory=lambda: {"depth": 20, "channels": 64})
     sigma_max: float = 1.0
     sigma_law: str = "uniform"
-    weight_power: float = 0.0
+    weight_power: float | str = 0.0
     batch_size: int = 512
     images_seen: int = 10_000_000
     optimizer: str = "adam"
@@ -86,7 +89,8 @@ class Recipe:
             self._set(name, _checks.count(getattr(self, name), name))
         for name in ("sigma_max", "learning_rate"):
             self._set(name, float(_checks.positive(getattr(self, name), name)))
-        self._set("weight_power", _checks.number(self.weight_power, "weight_power"))
+        if self.weight_power != "balanced":
+            self._set("weight_power", _checks.number(self.weight_power, "weight_power"))
         self._set("seed", _checks.count(self.seed, "seed", 0))
         for name in ("data", "size"):
             self._set(name, _plain_dict(getattr(self, name), name))

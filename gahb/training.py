@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
 from gahb import _checks, _compile
 from gahb._files import read_tensors, write_atomically, write_tensors
@@ -25,6 +26,9 @@ from gahb.optimizers import optimizers
 from gahb.recipe import Recipe
 
 CHECKPOINT_SECONDS = 60.0
+LOG_RANGE = 200  # largest over smallest noise level of the log-uniform law: 46 dB
+LEVELS, LEVEL_DB = 12, 4  # over which the errors of a balanced loss are averaged, from sigma_max down
+RUNNING = 0.03  # what an image counts in the running mean of its level
 
 
 class TrainingStopped(RuntimeError):
@@ -107,6 +111,8 @@ def learning_rate(recipe, seen):
 
 def draw_sigmas(recipe, uniform):
     """Noise levels from numbers uniform on [0, 1], by the recipe's law."""
+    if recipe.sigma_law == "log-uniform":
+        return recipe.sigma_max * LOG_RANGE**-uniform
     return recipe.sigma_max * (uniform if recipe.sigma_law == "uniform" else uniform.square())
 
 
@@ -135,6 +141,7 @@ class _Run:
         self.images = images.to(device).contiguous()  # one memory format, one order of the sums
         self.total = -(-recipe.images_seen // recipe.batch_size) * recipe.batch_size
         self.seen, self.seconds, self.losses, self.history = 0, 0.0, [], []
+        self.means = None  # of the errors at each noise level, see running_errors
         self.identity = None
         if checkpoint is not None:
             arithmetic = f"{device.type} {'bfloat16' if self.bfloat16 else 'float32'}{' compiled' * self.compiled}"
@@ -166,7 +173,7 @@ class _Run:
 
     def step(self, signals):
         """One step. An interruption comes before it or after it: none of it is left half done."""
-        before = self.generator.get_state(), [buffer.clone() for buffer in self.net.buffers()]
+        before = self.generator.get_state(), self.means, [buffer.clone() for buffer in self.net.buffers()]
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = learning_rate(self.recipe, self.seen)
         try:
@@ -174,7 +181,8 @@ class _Run:
                 loss = self.gradient()
         except KeyboardInterrupt:
             self.generator.set_state(before[0])
-            for buffer, value in zip(self.net.buffers(), before[1], strict=True):
+            self.means = before[1]
+            for buffer, value in zip(self.net.buffers(), before[2], strict=True):
                 buffer.copy_(value)
             raise
         for optimizer in self.optimizers:
@@ -196,10 +204,26 @@ class _Run:
         with torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext():
             denoised = self.denoise(y)
         errors = (x - denoised.float()).square().sum((1, 2, 3))
-        loss = (errors * sigma.flatten() ** -recipe.weight_power).mean()
+        if recipe.weight_power == "balanced":
+            weights = 1 / self.running_errors(errors.detach(), sigma.flatten())
+        else:
+            weights = sigma.flatten() ** -recipe.weight_power
+        loss = (errors * weights).mean()
         self.net.zero_grad(set_to_none=True)
         loss.backward()
-        return loss.detach() / x[0].numel()
+        # Balanced errors stay near 1: what tells of the training is the plain error.
+        shown = errors.mean() if recipe.weight_power == "balanced" else loss
+        return shown.detach() / x[0].numel()
+
+    def running_errors(self, errors, sigma):
+        """The running mean, before this batch, of the errors of each image's noise level; then count the batch in."""
+        means = errors.mean().expand(LEVELS) if self.means is None else self.means
+        level = (sigma / self.recipe.sigma_max).log10().mul(-20 / LEVEL_DB).long().clamp(0, LEVELS - 1)
+        among = F.one_hot(level, LEVELS).to(errors)
+        count, total = among.sum(0), errors @ among
+        old = (1 - RUNNING) ** count
+        self.means = means * old + total / count.clamp_min(1) * (1 - old)
+        return means[level]
 
     def report(self, bar):
         loss = float(torch.stack(self.losses).mean())
@@ -216,6 +240,7 @@ class _Run:
         for index, state in self.optimizer_states():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors |= {"losses": torch.stack(self.losses)} if self.losses else {}
+        tensors |= {} if self.means is None else {"means": self.means}
         for key, value in tensors.items():
             if not bool(torch.isfinite(value).all()):
                 self.fail(f"{key} is not finite")
@@ -268,6 +293,7 @@ class _Run:
                     optimizer.state[parameter] = state
         self.generator.set_state(tensors["generator"])
         self.losses = list(tensors["losses"].to(self.device)) if "losses" in tensors else []
+        self.means = tensors["means"].to(self.device) if "means" in tensors else None
         self.seen, self.seconds, self.history = (about["state"][key] for key in ("seen", "seconds", "history"))
 
 

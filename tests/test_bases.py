@@ -191,3 +191,20 @@ def test_wavelet_denoise_reduces_noise():
 def test_wavelet_denoise_refuses_images_smaller_than_its_filters():
     with pytest.raises(ValueError, match=r"noisy is too small for the filters of db4, got shape \(1, 1, 8, 8\)"):
         bases.wavelet_denoise(torch.zeros(1, 1, 8, 8), 0.1)
+
+
+def test_share_above_by_hand():
+    """Haar on [[a, b], [c, d]]: half the sum, and three half differences."""
+    a, b, c, d = 0.9, 0.5, 0.3, 0.2
+    sizes = [abs(a + b + c + d) / 2, abs(a + b - c - d) / 2, abs(a - b + c - d) / 2, abs(a - b - c + d) / 2]
+    assert sorted(np.round(sizes, 3)) == [0.15, 0.25, 0.45, 0.95]
+    images = torch.tensor([[[[a, b], [c, d]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    for sigma, count in ((0.1, 4), (0.2, 3), (0.3, 2), (0.5, 1), (1.0, 0)):
+        assert bases.share_above(images, sigma, "haar") == count / 8
+
+
+@pytest.mark.parametrize("size", [32, 40, 30])
+def test_share_above_of_noise_is_that_of_a_normal_law(size):
+    """An orthogonal basis leaves white noise white: of unit normals 31.73 % exceed 1 in size."""
+    noise = torch.randn(64, 1, size, size, generator=torch.Generator().manual_seed(0))
+    assert bases.share_above(noise, 1.0) == pytest.approx(0.3173, abs=0.01)

@@ -64,15 +64,29 @@ def reference(x_all, steps, batch, rates, channels, seed, law, sigma_max, power)
         picks = torch.randint(len(x_all), (batch,), generator=draw)
         u = torch.rand(batch, generator=draw)
         x = x_all[picks]
-        sigma = (sigma_max * (u if law == "uniform" else u**2)).reshape(-1, 1, 1, 1).clamp(min=1e-3)
+        sigma = sigma_max * {"uniform": u, "sqrt-uniform": u**2, "log-uniform": torch.exp(-math.log(200) * u)}[law]
+        sigma = sigma.reshape(-1, 1, 1, 1).clamp(min=1e-3)
         y = x + sigma * torch.randn(x.shape, generator=draw)
         first, middle, gain, last = [w.requires_grad_() for w in weights]
         h = F.conv2d(F.relu(F.conv2d(y, first, padding=1)), middle, padding=1)
         sd = ((h - h.mean((0, 2, 3), keepdim=True)).pow(2).mean((0, 2, 3)) + 1e-5).sqrt()
         running = 0.9 * running + 0.1 * sd.detach()
         noise = F.conv2d(F.relu(h / sd.reshape(-1, 1, 1) * gain.reshape(-1, 1, 1)), last, padding=1)
-        each = ((y - noise - x) ** 2).flatten(1).sum(1) / sigma.flatten() ** power
-        losses.append(float(each.mean().detach()) / x[0].numel())
+        each = ((y - noise - x) ** 2).flatten(1).sum(1)
+        if power == "balanced":  # one image after the other, levels of 4 dB below sigma_max
+            errors = each.tolist()
+            means = [sum(errors) / batch] * 12 if t == 1 else means
+            levels = [min(11, int(-5 * math.log10(s / sigma_max))) for s in sigma.flatten()]
+            each = each / torch.tensor([means[level] for level in levels])
+            means = list(means)
+            for level in set(levels):
+                here = [e for e, other in zip(errors, levels, strict=True) if other == level]
+                keep = 0.97 ** len(here)
+                means[level] = keep * means[level] + (1 - keep) * sum(here) / len(here)
+        else:
+            each = each / sigma.flatten() ** power
+        shown = sum(errors) / batch if power == "balanced" else float(each.mean().detach())
+        losses.append(shown / x[0].numel())
         gradients = torch.autograd.grad(each.mean(), weights)
         m = [0.9 * a + 0.1 * g for a, g in zip(m, gradients, strict=True)]
         v = [0.999 * a + 0.001 * g**2 for a, g in zip(v, gradients, strict=True)]
@@ -82,7 +96,15 @@ def reference(x_all, steps, batch, rates, channels, seed, law, sigma_max, power)
 
 
 @pytest.mark.parametrize(
-    ("law", "power", "channels"), [("uniform", 0.0, 1), ("sqrt-uniform", 1.0, 3), ("sqrt-uniform", 0.5, 1)]
+    ("law", "power", "channels"),
+    [
+        ("uniform", 0.0, 1),
+        ("sqrt-uniform", 1.0, 3),
+        ("sqrt-uniform", 0.5, 1),
+        ("log-uniform", 1.5, 1),
+        ("sqrt-uniform", "balanced", 1),
+        ("log-uniform", "balanced", 3),
+    ],
 )
 def test_steps_equal_a_plain_reference(law, power, channels):
     x = pixels(channels=channels).float() / 255
@@ -104,10 +126,13 @@ def test_sigma_laws():
     uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     flat = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5), uniform)
     low = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5, sigma_law="sqrt-uniform"), uniform)
-    # Distribution functions s / 0.5 and sqrt(s / 0.5), to four standard errors.
+    lowest = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5, sigma_law="log-uniform"), uniform)
+    assert lowest.min() >= 0.5 / 200 and lowest.max() <= 0.5
+    # Distribution functions s / 0.5, sqrt(s / 0.5) and 1 - log(0.5 / s) / log(200), to four standard errors.
     for s in (0.05, 0.125, 0.3):
         assert (flat < s).double().mean() == pytest.approx(s / 0.5, abs=0.015)
         assert (low < s).double().mean() == pytest.approx(math.sqrt(s / 0.5), abs=0.015)
+        assert (lowest < s).double().mean() == pytest.approx(1 - math.log(0.5 / s) / math.log(200), abs=0.015)
 
 
 def test_learning_rates():
@@ -262,7 +287,7 @@ def in_pieces(limit, stop, checkpoint, **settings):
     raise AssertionError(f"not at the end after {limit} pieces")
 
 
-@pytest.mark.parametrize("how", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}, {"weight_power": "balanced"}], ids=str)
 def test_pieces_of_a_time_limit_equal_one_go(tmp_path, how):
     how = how | {"schedule": "one-cycle"}
     whole = train(pixels(), **TINY, **how)
