@@ -15,6 +15,7 @@ from statistics import median
 import numpy as np
 import reference
 import torch
+import whole_run
 
 import gahb
 from gahb import datasets, metrics, scales, shipping
@@ -26,6 +27,10 @@ OPERATIONS = 6 * 665_856 * 1600  # of a training image of 40x40: two a weight an
 PAPER_IMAGES = 23 * 10_000_000
 H100 = 989e12  # operations a second in bfloat16, by its maker's data sheet
 GPU_SHARE = 0.4  # of that: an assumption, where no GPU was measured
+WHOLE = (
+    "Each notebook's code under Python's profiler, one after another, from an empty store; `gahb reproduce` trains "
+    "the networks of a notebook on all cores at once."
+)
 
 
 class Table:
@@ -120,11 +125,26 @@ def jacobians(table, device):
         bar,
     )
     table.row("the same, difference", f"{difference:.1e}", "row loop", difference, 1e-4, below=True)
+    took = seconds(lambda: gahb.adaptive_basis(net, y, k=50), device)
+    what = "top 50 of 1,600, untrained: no fall of eigenvalues"
+    table.row(what, f"{took:.1f} s", f"row loop's full Jacobian, {loop:.1f} s", loop / took)
+    leading_pairs(table, device, 40, range(0, 1600, 8))
+
+
+def leading_pairs(table, device, size, rows):
+    """The top 50 of a trained network, against the row loop's whole Jacobian of it."""
+    net, y, d = shipped_network(device), a_face(size, device), size**2
+    gahb.adaptive_basis(net, y, k=1)  # fills caches
+    found = {}
     top = seconds(lambda: found.update(top=gahb.adaptive_basis(net, y, k=50)), device)
-    values = torch.linalg.eigvalsh((found["full"] + found["full"].T).double().cpu() / 2).flip(0)[:50]
-    error = float((found["top"].shrinkage.cpu() - values).abs().max())
-    table.row("top 50 of 1,600", f"{top:.1f} s", f"row loop's full Jacobian, {loop:.1f} s", loop / top, 4)
-    table.row("the same, error of the eigenvalues", f"{error:.1e}", "full Jacobian", error, 1e-4, below=True)
+    loop = seconds(lambda: reference.jacobian_rows(net, y, rows), device) * d / len(rows)
+    other = f"row loop's full Jacobian, {loop:,.1f} s ({len(rows)} rows timed)"
+    table.row(f"top 50 of {d:,}, trained", f"{top:.1f} s", other, loop / top, 4 if d <= 1600 else 8)
+    if d <= 1600:
+        full = gahb.jacobian(net, y)
+        values = torch.linalg.eigvalsh((full + full.T).double().cpu() / 2).flip(0)[:50]
+        error = float((found["top"].shrinkage.cpu() - values).abs().max())
+        table.row("the same, error of the eigenvalues", f"{error:.1e}", "full Jacobian", error, 1e-4, below=True)
 
 
 def peak_memory():
@@ -135,48 +155,32 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # macOS counts bytes
 
 
-def _child(task, depth, device, answer):
-    """One large Jacobian in a process of its own: seconds, and peak memory above what torch takes, GB."""
+def _child(k, depth, device, answer):
+    """A large Jacobian, or its top k, in a process of its own: seconds, and peak memory above what torch takes, GB."""
     device = torch.device(device)
     net, y = gahb.BFCNN(depth, 64).to(device).eval(), a_face(80, device)
     net(y)
     before = peak_memory()
-    if task == "top":
-        took = seconds(lambda: gahb.adaptive_basis(net, y, k=50), device)
-    elif task == "full":
-        took = seconds(lambda: gahb.jacobian(net, y), device)
-    else:
-        took = seconds(lambda: reference.jacobian_rows(net, y, range(3200, 3206)), device) * 6400 / 6
+    took = seconds(lambda: gahb.adaptive_basis(net, y, k=k) if k else gahb.jacobian(net, y), device)
     answer.put((took, peak_memory() - before))
 
 
-def in_a_process(task, depth, device):
+def memory(table, what, k, depth, limit, device):
+    """A row on memory. A spawned process, so that nothing else is counted."""
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
-    process = context.Process(target=_child, args=(task, depth, str(device), answer))
+    process = context.Process(target=_child, args=(k, depth, str(device), answer))
     process.start()
-    found = answer.get(timeout=600)
+    took, held = answer.get(timeout=600)
     process.join()
-    return found
+    table.row(f"{what}: memory above torch's", f"{held:.2f} GB ({took:.0f} s)", "", held, limit, below=True)
 
 
 def large_jacobians(table, device):
-    """80x80: time and memory. Memory of the full matrix is that of 6 layers: depth adds time, not memory."""
-    top, memory = in_a_process("top", 20, device)
-    loop, _ = in_a_process("rows", 20, device)
-    table.row(
-        "top 50 of 6,400", f"{top:.0f} s", f"row loop's full Jacobian, {loop:,.0f} s (6 rows timed)", loop / top, 8
-    )
-    table.row("the same, memory above torch's", f"{memory:.2f} GB", "", memory, 1, below=True)
-    full, memory = in_a_process("full", 6, device)
-    table.row(
-        "full Jacobian, 6,400 x 6,400, 6 layers: memory above torch's",
-        f"{memory:.2f} GB ({full:.0f} s)",
-        "",
-        memory,
-        2.5,
-        below=True,
-    )
+    """80x80: time and memory, which grows with the channels and not with the depth or k."""
+    leading_pairs(table, device, 80, range(0, 6400, 128))
+    memory(table, "top 5 of 6,400, paper's network", 5, 20, 1, device)
+    memory(table, "full Jacobian, 6,400 x 6,400, 6 layers", None, 6, 2.5, device)
 
 
 def sampling(table, device):
@@ -309,11 +313,13 @@ def main():
     rate = training(table, device)
     for part in (jacobians, large_jacobians, sampling, images):
         part(table, device)
-    grown = growth(device)
+    grown, whole = growth(device), whole_run.table()
+    print(whole)
     name = "results-cuda.md" if device.type == "cuda" else "results.md"
     text = "\n\n".join([
         "# Speed", f"`make bench` on {machine(device)}: {time.monotonic() - begun:.0f} s in all.",
-        "\n".join(table.lines), "## As work grows", grown, "## Cost of the paper scale", paper_cost(rate, device),
+        "\n".join(table.lines), "## As work grows", grown,
+        "## The whole run at smoke scale", WHOLE, whole, "## Cost of the paper scale", paper_cost(rate, device),
     ])  # fmt: skip
     (Path(__file__).parent / name).write_text(text + "\n", encoding="utf-8")
     print(f"benchmarks/{name}: {table.missed} bars missed")
