@@ -57,7 +57,7 @@ def reference(x_all, steps, batch, rates, channels, seed, law, sigma_max, power)
     shapes = [(channels, c, 3, 3), (channels, channels, 3, 3), (c, channels, 3, 3)]
     weights = [torch.empty(s).normal_(0, math.sqrt(2 / (s[1] * fan_in)), generator=draw) for s in shapes]
     weights = [weights[0], weights[1], torch.ones(channels), weights[2]]
-    running, losses = torch.ones(channels), []
+    running, losses, means = torch.ones(channels), [], None
     m, v = [torch.zeros_like(w) for w in weights], [torch.zeros_like(w) for w in weights]
     draw = torch.Generator().manual_seed(seed)
     for t in range(1, steps + 1):
@@ -75,7 +75,7 @@ def reference(x_all, steps, batch, rates, channels, seed, law, sigma_max, power)
         each = ((y - noise - x) ** 2).flatten(1).sum(1)
         if power == "balanced":  # one image after the other, levels of 4 dB below sigma_max
             errors = each.tolist()
-            means = [sum(errors) / batch] * 12 if t == 1 else means
+            means = means or [sum(errors) / batch] * 12
             levels = [min(11, int(-5 * math.log10(s / sigma_max))) for s in sigma.flatten()]
             each = each / torch.tensor([means[level] for level in levels])
             means = list(means)
@@ -287,7 +287,9 @@ def in_pieces(limit, stop, checkpoint, **settings):
     raise AssertionError(f"not at the end after {limit} pieces")
 
 
-@pytest.mark.parametrize("how", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}, {"weight_power": "balanced"}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}, {"weight_power": "balanced"}], ids=str
+)
 def test_pieces_of_a_time_limit_equal_one_go(tmp_path, how):
     how = how | {"schedule": "one-cycle"}
     whole = train(pixels(), **TINY, **how)
