@@ -1,7 +1,7 @@
 """What a minute of training buys: recipes compared at equal time, on one thread.
 
-``python benchmarks/recipes.py FACES [SECONDS]`` trains each of ``VARIANTS`` for SECONDS of one core on
-10,000 faces of 20x20 and writes ``benchmarks/recipes.md``: test PSNR over noise levels, and how far the
+``python benchmarks/recipes.py FACES [SECONDS]`` trains each variant for SECONDS of one core on 10,000 faces
+of 20x20, and on disks, and writes ``benchmarks/recipes.md``: test PSNR over noise levels, and how far the
 Jacobian is from symmetric and non-negative. Each row differs from the laptop scale's recipe by what it says.
 """
 
@@ -23,7 +23,8 @@ ANALYSED = 4  # images
 PLAIN = {"sigma_law": "uniform", "weight_power": 0.0}
 CNN = {"network": "BFCNN", "size": {"depth": 12, "channels": 32}}
 UNET = {"network": "UNet", "size": {"channels": 32, "blocks": 2}}
-VARIANTS = {
+LAPTOP = "**laptop**: ResUNet (16 channels), sqrt(sigma) uniform, balanced loss, batch 16, Muon at 5e-3"
+FACES = {
     "the paper's: BF-CNN (12 layers, 32 channels), uniform sigma, squared error, batch 128, Adam at 1e-3": (
         CNN | PLAIN | {"batch_size": 128, "optimizer": "adam", "learning_rate": 1e-3}
     ),
@@ -32,17 +33,24 @@ VARIANTS = {
     "UNet (32 channels), Adam at 3e-3": UNET | {"optimizer": "adam", "learning_rate": 3e-3},
     "UNet (32 channels)": UNET,
     "Adam at 3e-3": {"optimizer": "adam", "learning_rate": 3e-3},
-    "**laptop**: ResUNet (16 channels), sqrt(sigma) uniform, error / sigma^0.75, batch 16, Muon at 5e-3": {},
+    LAPTOP: {},
     "uniform sigma, squared error": PLAIN,
     "squared error": {"weight_power": 0.0},
-    "error / sigma^0.5": {"weight_power": 0.5},
-    "error / sigma": {"weight_power": 1.0},
-    "batch 8": {"batch_size": 8},
+    "error / sigma^0.75": {"weight_power": 0.75},
+    "error / sigma^1.5": {"weight_power": 1.5},
+    "log(sigma) uniform": {"sigma_law": "log-uniform"},
     "batch 32": {"batch_size": 32},
     "Muon at 2.5e-3": {"learning_rate": 2.5e-3},
     "Muon at 1e-2": {"learning_rate": 1e-2},
     "24 channels": {"size": {"channels": 24, "blocks": 2}},
     "3 halvings": {"size": {"channels": 16, "blocks": 3}},
+}
+DISKS = {
+    "sqrt(sigma) uniform, error / sigma^0.75": {"weight_power": 0.75},
+    "sqrt(sigma) uniform, error / sigma^1.5": {"weight_power": 1.5},
+    "sqrt(sigma) uniform, balanced loss": {},
+    "log(sigma) uniform, error / sigma": {"sigma_law": "log-uniform", "weight_power": 1.0},
+    "**laptop**: log(sigma) uniform, balanced loss": {"sigma_law": "log-uniform"},
 }
 
 
@@ -69,42 +77,37 @@ def measured(net, test):
     return psnr, np.mean(rows, axis=0)
 
 
-def main(faces, seconds=100.0):
-    torch.set_num_threads(1)
-    photographs = datasets.faces(faces, 20, 10_000, 500)
-    images, test = photographs.part("S1"), photographs.test
-    lines = [
-        "# Recipes at equal time",
-        (__doc__ or "").split("\n\n", 1)[1].strip().replace("``", "`"),
-        f"{seconds:g} seconds of one core each, torch {torch.__version__}, float32. PSNR (dB) of {len(test)} test "
-        f"faces at each input PSNR; Jacobians of {ANALYSED} of them at sigma = {SIGMA}.",
-    ]
-    columns = [
-        "recipe",
-        "parameters",
-        "images",
-        *(f"{db} dB" for db in INPUT_DB),
-        "asymmetry",
-        "lowest",
-        "negative share",
-    ]
+def compared(variants, images, test, seconds):
+    """A Markdown table, a row a variant."""
+    columns = ["recipe", "parameters", "images", *(f"{db} dB" for db in INPUT_DB)]
+    columns += ["asymmetry", "lowest", "negative share"]
     table = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
-    for name, changes in VARIANTS.items():
+    for name, changes in variants.items():
         recipe = recipe_for(images, changes, seconds)
         net = gahb.train(images, recipe, progress=False)
         psnr, jacobian = measured(net, test)
-        parameters = sum(p.numel() for p in net.parameters())
-        cells = [
-            name,
-            f"{parameters:,}",
-            f"{recipe.images_seen:,}",
-            *(f"{v:.1f}" for v in psnr),
-            *(f"{v:.2f}" for v in jacobian),
-        ]
+        cells = [name, f"{sum(p.numel() for p in net.parameters()):,}", f"{recipe.images_seen:,}"]
+        cells += [*(f"{v:.1f}" for v in psnr), *(f"{v:.2f}" for v in jacobian)]
         table.append("| " + " | ".join(cells) + " |")
         print(table[-1], flush=True)
-    text = "\n\n".join([*lines, "\n".join(table)])
-    Path(__file__).with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    return "\n".join(table)
+
+
+def main(faces, seconds=100.0):
+    torch.set_num_threads(1)
+    photographs = datasets.faces(faces, 20, 10_000, 500)
+    disks = (datasets.disks(10_000, 32), datasets.disks(128, 32, seed=1))
+    parts = [
+        "# Recipes at equal time",
+        (__doc__ or "").split("\n\n", 1)[1].strip().replace("``", "`"),
+        f"{seconds:g} seconds of one core each for faces, twice that for disks; torch {torch.__version__}, float32. "
+        f"PSNR (dB) of test images at each input PSNR; Jacobians of {ANALYSED} of them at sigma = {SIGMA}.",
+        "## Faces, 20x20",
+        compared(FACES, photographs.part("S1"), photographs.test, seconds),
+        "## Disks, 32x32",
+        compared(DISKS, *disks, 2 * seconds),
+    ]
+    Path(__file__).with_suffix(".md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
