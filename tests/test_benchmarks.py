@@ -1,0 +1,130 @@
+"""The benchmark: what it compares with does the same work, its bars can be missed, its notebooks' time adds up."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import gahb
+from gahb import datasets
+from gahb.scales import LAPTOP_TRAINING
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import bench
+import recipes
+import reference
+import whole_run
+
+
+@pytest.fixture
+def net():
+    return gahb.BFCNN(4, 8).eval()
+
+
+def test_the_reference_has_the_papers_network():
+    assert sum(p.numel() for p in reference.network(20, 64).parameters()) == 665_856
+
+
+def test_the_reference_trains():
+    steps = reference.training(datasets.disks(64, 12), 4, 8, batch=32)
+    losses = [next(steps) for _ in range(40)]
+    assert sum(losses[-5:]) < sum(losses[:5]) / 2
+
+
+def test_the_reference_computes_what_we_do(net):
+    y = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    rows = reference.jacobian_rows(net, y, range(0, 64, 5))
+    torch.testing.assert_close(gahb.jacobian(net, y)[::5], rows, rtol=1e-4, atol=1e-5)
+    shrink = torch.nn.Module()
+    shrink.forward = lambda y: 0.5 * y
+    noise = gahb.gaussian_noise(3, (1, 8, 8))
+    plain = reference.samples(shrink, noise, 0.2, 0.1)
+    torch.testing.assert_close(gahb.sample(shrink, noise, 0.2, 0.1).images, plain, rtol=1e-5, atol=1e-6)
+    images, train = torch.rand(5, 1, 8, 8), torch.rand(40, 1, 8, 8)
+    assert torch.equal(gahb.nearest(images, train).index, reference.nearest(images, train))
+
+
+@pytest.mark.parametrize("make", [lambda n: reference.c_alpha(n, 16, 2.0), lambda n: reference.disks(n, 24)])
+def test_the_references_images_are_intensities(make):
+    images = make(20)
+    assert len(images) == 20 and images.min() >= 0 and images.max() <= 1 and images.std() > 0.05
+
+
+def test_a_bar_is_held_or_missed(capsys):
+    table = bench.Table()
+    table.row("a", "1", "2", 2.0, 1.5)
+    table.row("b", "1", "2", 1.4, 1.5)
+    table.row("c", "1", "", 0.9, 1, below=True)
+    table.row("d", "1", "", 1.1, 1, below=True)
+    table.row("e", "1", "")
+    assert [line.split("|")[-2].strip() for line in table.lines[2:]] == ["held", "MISSED", "held", "MISSED", ""]
+    assert table.missed == 2
+    assert capsys.readouterr().out.count("\n") == 5
+
+
+def test_memory_is_this_process_own():
+    """64 MiB more are seen, and not much else."""
+    before = bench.peak_memory()
+    held = torch.ones(2**26)
+    assert 0.2 < bench.peak_memory() - before < 0.3 and held[0] == 1
+
+
+NOTEBOOK = """
+# %% tags=["parameters"]
+scale = "paper"
+store = None
+
+# %%
+from time import sleep
+
+from gahb import bases, datasets
+from gahb.sampling import gaussian_noise
+
+image = datasets.disks(1, 12)[0]
+bases.analyse(lambda y: 0.5 * y, image, 0.1)
+gaussian_noise(1, (1, 8, 8))
+assert (scale, store) == ("smoke", "{folder}/store")
+sleep(0.2)
+"""
+
+
+def test_time_is_counted_by_what_a_notebook_calls(tmp_path):
+    notebook = tmp_path / "a.py"
+    notebook.write_text(NOTEBOOK.replace("{folder}", str(tmp_path)) + "figures = device = None\n")
+    times = whole_run.profiled(notebook, str(tmp_path))
+    assert times["Jacobians"] > 0 and times["sampling"] > 0 and 0.2 < times["the rest"] < 5
+    assert "training" not in times
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "kind"),
+    [
+        ("/x/gahb/notebook.py", "denoiser", "training"),
+        ("/x/gahb/notebook.py", "save", "drawing"),
+        ("/x/gahb/figures.py", "decay", "drawing"),
+        ("/x/matplotlib/axes/_axes.py", "plot", "drawing"),
+        ("/x/gahb/metrics.py", "psnr_table", "evaluation"),
+        ("/x/numpy/metrics.py", "mean", "the rest"),
+        ("<frozen importlib._bootstrap>", "_find_and_load", "imports"),
+    ],
+)
+def test_kinds(file, name, kind):
+    assert whole_run.kind(file, name) == kind
+
+
+def test_the_study_trains_for_a_given_time():
+    """Twice the seconds are about twice the images."""
+    images = datasets.disks(16, 16)
+    quick = {"size": {"channels": 4, "blocks": 1}, "batch_size": 4}
+    few, many = (recipes.recipe_for(images, quick, seconds).images_seen for seconds in (2, 20))
+    assert 4 < many / few < 25
+
+
+def test_every_variant_of_the_study_is_a_recipe():
+    base = gahb.Recipe("a", {}, **LAPTOP_TRAINING).settings()
+    for changes in (recipes.FACES | recipes.DISKS).values():
+        settings = gahb.Recipe("a", {}, **LAPTOP_TRAINING | changes).settings()
+        assert {key: settings[key] for key in changes} == changes
+        assert all(settings[key] == base[key] for key in base.keys() - changes.keys())
