@@ -32,6 +32,7 @@ class BiasFreeBatchNorm(nn.Module):
         self.register_buffer("running_sd", torch.ones(channels))
 
     def forward(self, x):
+        """Normalize features ``x``, shape (B, C, H, W); same shape."""
         sd = self.running_sd
         if self.training:
             sd = (x.to(sd.dtype).var(dim=(0, 2, 3), unbiased=False) + self.eps).sqrt()

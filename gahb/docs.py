@@ -3,7 +3,9 @@
 import html
 import pkgutil
 import sys
+import tempfile
 import warnings
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,12 +19,29 @@ from gahb.store import project
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INDEX = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>gahb</title>
-<style>body {{ font-family: system-ui, sans-serif; max-width: 45em; margin: 3em auto; padding: 0 1em;
-line-height: 1.5; color-scheme: light dark }}</style></head>
+<style>:root {{ color-scheme: light dark }}
+body {{ font-family: system-ui, sans-serif; max-width: 45em; margin: 3em auto; padding: 0 1em; line-height: 1.5 }}
+</style></head>
 <body><h1>gahb</h1><p>{about}</p>
 <h2>Executed notebooks</h2>{notebooks}
 <h2>Modules</h2>{modules}
 </body></html>
+"""
+# No script is loaded from another server: formulas are MathML, and a dark theme stands beside the light one.
+NOTEBOOK = """{% extends "index.html.j2" %}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block html_head_css %}
+<style>:root { color-scheme: light dark } main { max-width: 1120px; margin: auto }
+.jp-InputArea-editor .highlight { overflow-x: auto }</style>
+{{ resources.include_css("static/theme-dark.css") | replace("<style", "<style media='(prefers-color-scheme: dark)'") }}
+{% endblock %}"""
+# The names are those of pdoc's theme.css; the colours of code follow.
+DARK_API = """:root { --pdoc-background: #212529; color-scheme: dark }
+.pdoc { --text: #f7f7f7; --muted: #9d9d9d; --link: #58a6ff; --link-hover: #3989ff; --code: #333; --active: #555;
+--accent: #343434; --accent2: #555; --nav-hover: rgba(0, 0, 0, 0.1); --name: #77c1ff; --def: #0cdd0c;
+--annotation: #00c037 }
 """
 
 
@@ -41,16 +60,10 @@ def build(folder, runs):
     list of Path
         The pages of notebooks.
     """
-    import pdoc
-    import pdoc.render
-
     folder = Path(folder)
     modules = ["gahb", *(module.name for module in pkgutil.walk_packages(gahb.__path__, "gahb."))]
     modules = [name for name in modules if "._" not in name]
-    pdoc.render.configure(docformat="numpy", show_source=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The module specification")  # pdoc finds those in __all__ by itself too
-        pdoc.pdoc(*modules, output_directory=folder)
+    _describe(modules, folder)
     pages = [
         _convert(path, folder / "notebooks" / path.parent.name / f"{path.stem}.html")
         for path in sorted(Path(runs).glob("*/[0-9][0-9]_*.ipynb"))
@@ -77,18 +90,57 @@ def broken(folder):
     )
 
 
+def _describe(modules, folder):
+    """The API of some modules."""
+    import pdoc
+    import pdoc.render
+    from pygments.formatters import HtmlFormatter
+
+    dark = DARK_API + HtmlFormatter(style="github-dark").get_style_defs(".pdoc-code")
+    with tempfile.TemporaryDirectory() as templates, warnings.catch_warnings():
+        (Path(templates) / "custom.css").write_text(f"@media (prefers-color-scheme: dark) {{ {dark} }}")
+        pdoc.render.configure(docformat="numpy", show_source=False, template_directory=Path(templates))
+        warnings.filterwarnings("ignore", "The module specification")  # pdoc finds those in __all__ by itself too
+        pdoc.pdoc(*modules, output_directory=folder)
+
+
 def _convert(path, page):
     """One executed notebook as HTML; where there is a widget, which needs a kernel, its picture."""
+    from jinja2 import DictLoader
     from nbconvert import HTMLExporter
 
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET, None)
-    body, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+        if cell.cell_type == "code":
+            cell.outputs = [shown for shown in map(_without_widget, cell.outputs) if shown is not None]
+    exporter = HTMLExporter(
+        extra_loaders=[DictLoader({"page.html.j2": NOTEBOOK})],
+        template_file="page.html.j2",
+        filters={"markdown2html": _markdown},
+    )
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
     write_text(page, body)
     return page
+
+
+def _without_widget(output):
+    """An output without its widget; None for a widget that has no picture, such as a bar that has run."""
+    data = output.get("data", {})
+    if data.pop(WIDGET, None) is not None and data.keys() <= {"text/plain"}:
+        return None
+    return output
+
+
+def _markdown(text):
+    """A cell's text as HTML, its formulas as MathML, which browsers show by themselves."""
+    from latex2mathml.converter import convert
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    renderer = IPythonRenderer(escape=False)
+    renderer.inline_math = convert
+    renderer.block_math = partial(convert, display="block")
+    return MarkdownWithMath(renderer=renderer).render(text)
 
 
 def _list(links):

@@ -1,4 +1,4 @@
-"""A reader's session in a real browser: JupyterLab, notebook 03, Run All, and a slider that moves."""
+"""A reader in a real browser: JupyterLab, notebook 03, Run All, its explorer; then the pages of `make docs`."""
 
 import importlib.util
 import json
@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.parse import unquote
 from urllib.request import urlopen
 
 import nbformat
 import pytest
+from PIL import Image
 
+from gahb import docs
 from gahb.store import project
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -43,6 +46,33 @@ const image = arguments[0], canvas = document.createElement("canvas");
 canvas.getContext("2d").drawImage(image, 0, 0);
 return image.complete && image.naturalWidth ? canvas.toDataURL() : "";
 """
+
+
+# What a reader sees of a page: its links, the places inside it, images that do not show, text that cannot be read.
+# Without transitions, or a change of theme would not be seen at once.
+SEEN = """
+document.head.insertAdjacentHTML("beforeend", "<style>* { transition: none !important }</style>");
+const rgba = text => [...text.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
+const linear = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b) + 0.05;
+const paint = e => e ? rgba(getComputedStyle(e).backgroundColor) : arguments[0];
+function contrast(element) {
+  let behind = element;
+  while (paint(behind)[3] === 0) behind = behind.parentElement;
+  const [a, b] = [light(rgba(getComputedStyle(element).color)), light(paint(behind))];
+  return Math.max(a / b, b / a);
+}
+const texts = e => [...e.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+return {
+  links: [...document.links].map(link => link.href),
+  places: [...document.querySelectorAll("[id]")].map(e => e.id),
+  images: document.images.length,
+  lost: [...document.images].filter(image => !image.naturalWidth).map(image => image.src.slice(0, 80)),
+  faint: [...document.body.querySelectorAll("*")].filter(e => texts(e) && e.checkVisibility() && contrast(e) < 3)
+    .map(e => `${e.textContent.trim().slice(0, 40)}: ${contrast(e).toFixed(1)}`),
+};
+"""
+PAPER = {"light": [255, 255, 255, 1], "dark": [18, 18, 18, 1]}  # behind a page that paints no background
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +123,7 @@ def browser(tmp_path_factory):
     options.binary_location = CHROMIUM
     for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
     driver.quit()
@@ -144,38 +175,129 @@ def pixels(browser):
     return images and browser.execute_script(PIXELS, images[0])
 
 
-def test_every_cell_runs_and_none_fails(explored, home):
+@pytest.fixture(scope="module")
+def executed(explored, home):
+    """The notebook as Ctrl-S leaves it, when all of its cells have run."""
     from selenium.webdriver import ActionChains, Keys
+
+    path = home / "notebooks" / NOTEBOOK
 
     def saved():
         ActionChains(explored).key_down(Keys.CONTROL).send_keys("s").key_up(Keys.CONTROL).perform()
-        cells = nbformat.read(home / "notebooks" / NOTEBOOK, as_version=4).cells
-        code = [cell for cell in cells if cell.cell_type == "code"]
-        return errors(explored) or (all(cell.execution_count for cell in code) and code)
+        code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        return errors(explored) or all(cell.execution_count for cell in code)
 
-    code = wait(saved, 30, "the notebook to be saved with all of its cells run")
+    wait(saved, 60, "the notebook to be saved with all of its cells run")
+    return path
+
+
+def test_every_cell_runs_and_none_fails(explored, executed):
+    outputs = [output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", [])]
     assert errors(explored) == []
-    assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
-    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) >= 4
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+
+
+def slider(explored, label):
+    """A slider of the explorer, in sight, and its handle."""
+    found = explored.find_element("xpath", f"//div[contains(@class, 'widget-slider')][label = '{label}']")
+    handle = found.find_element("css selector", ".noUi-handle")
+    explored.execute_script("arguments[0].scrollIntoView({block: 'center'})", handle)
+    return found, handle
 
 
 @pytest.mark.parametrize("label", ["vector k", "noise σ"])
-def test_a_slider_changes_the_picture(explored, label):
+def test_a_key_moves_a_slider_and_the_picture_follows(explored, label):
     from selenium.webdriver import Keys
 
-    slider = explored.find_element("xpath", f"//div[contains(@class, 'widget-slider')][label = '{label}']")
-    handle = slider.find_element("css selector", ".noUi-handle")
-    explored.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", handle)
-    before, value = pixels(explored), readout(slider)
+    moved, handle = slider(explored, label)
+    explored.execute_script("arguments[0].focus()", handle)
+    before, value = pixels(explored), readout(moved)
     handle.send_keys(Keys.ARROW_RIGHT)
     wait(lambda: pixels(explored) not in ("", before), 20, "another picture")
-    assert readout(slider) > value
+    assert readout(moved) > value
 
 
-def readout(slider):
-    return float(slider.find_element("css selector", ".widget-readout").text)
+@pytest.mark.parametrize("label", ["vector k", "noise σ", "test image"])
+def test_the_mouse_drags_a_slider_and_the_picture_follows_there_and_back(explored, label):
+    from selenium.webdriver import ActionChains
+
+    moved, handle = slider(explored, label)
+    before, value = pixels(explored), readout(moved)
+    drag = ActionChains(explored).click_and_hold(handle)
+    for _ in range(5):
+        drag.move_by_offset(8, 0)
+    drag.perform()
+    wait(lambda: pixels(explored) not in ("", before), 20, "another picture while the button is held")
+    assert readout(moved) > value
+    ActionChains(explored).move_by_offset(-40, 0).release().perform()
+    wait(lambda: pixels(explored) == before, 20, "the first picture")
+    assert readout(moved) == value
 
 
-def test_the_server_logs_no_error(explored, home):
+def test_a_file_of_ones_own_is_shown_until_another_image_is_chosen(explored, tmp_path):
+    from selenium.webdriver import Keys
+
+    before = pixels(explored)
+    Image.radial_gradient("L").resize((300, 200)).save(tmp_path / "my face.png")
+    pick(explored, tmp_path / "my face.png")
+    wait(lambda: pixels(explored) not in ("", before), 20, "the picture of the file")
+    (tmp_path / "no face.png").write_text("no image")
+    pick(explored, tmp_path / "no face.png")
+    told = "//*[contains(@class, 'widget-html')][contains(., 'no image that can be read')]"
+    wait(lambda: explored.find_elements("xpath", told), 20, "a sentence on a file that is no image")
+    _, handle = slider(explored, "test image")
+    for key in (Keys.ARROW_RIGHT, Keys.ARROW_LEFT):
+        explored.execute_script("arguments[0].focus()", handle)
+        handle.send_keys(key)
+    wait(lambda: pixels(explored) == before, 20, "the picture of the notebook's image")
+    assert not explored.find_elements("xpath", told)
+
+
+def pick(browser, path):
+    """Choose a file in the dialog that the explorer's button opens, which a headless browser does not show."""
+    browser.execute_script(
+        "HTMLInputElement.prototype.click = function () { document.body.append(window.chosen = this) }"
+    )
+    browser.execute_script("arguments[0].click()", find(browser, "button.widget-upload")[0])
+    browser.execute_script("return window.chosen").send_keys(str(path))
+
+
+def readout(found):
+    return float(found.find_element("css selector", ".widget-readout").text)
+
+
+def test_the_server_logs_no_error(executed, home):
     log = (home / "lab.log").read_text()
     assert "Traceback" not in log, log
+
+
+@pytest.fixture(scope="module")
+def pages(executed, tmp_path_factory):
+    """The pages of `make docs`, with the notebook that the browser has executed."""
+    root = tmp_path_factory.mktemp("the pages")
+    (root / "runs" / "smoke").mkdir(parents=True)
+    shutil.copy(executed, root / "runs" / "smoke")
+    docs.build(root / "docs", root / "runs")
+    return root / "docs"
+
+
+def test_every_page_of_the_docs_is_whole_and_readable(browser, pages):
+    seen, ahead = {}, {(pages / "index.html").as_uri()}
+    while ahead:
+        address = ahead.pop()
+        browser.get(address)
+        page = seen[address] = {"faint": []}
+        for theme, paper in PAPER.items():
+            features = [{"name": "prefers-color-scheme", "value": theme}]
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            page |= (now := browser.execute_script(SEEN, paper)) | {"faint": page["faint"] + now["faint"]}
+        page["links"] = [link for link in page["links"] if link.startswith("file:")]
+        ahead |= {link.partition("#")[0] for link in page["links"]} - seen.keys()
+    assert {path.as_uri() for path in pages.rglob("*.html")} <= seen.keys()  # from the index to each of them
+    assert seen[(pages / "notebooks" / "smoke" / NOTEBOOK).with_suffix(".html").as_uri()]["images"] >= 4
+    for kind in ("lost", "faint"):
+        assert {address: page[kind] for address, page in seen.items() if page[kind]} == {}
+    inside = [link.split("#") for page in seen.values() for link in page["links"] if not link.endswith("#")]
+    assert [link for link in inside if link[1:] and unquote(link[1]) not in seen[link[0]]["places"]] == []
+    assert [message for message in browser.get_log("browser") if message["level"] == "SEVERE"] == []

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import re
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -14,14 +16,16 @@ from gahb import docs
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """The pages, with one executed notebook: a heading, a figure, and an explorer."""
+    """The pages, with one executed notebook: a heading, formulas, a figure, an explorer, and a bar that has run."""
     root = tmp_path_factory.mktemp("the pages")
     buffer = io.BytesIO()
     Image.new("L", (8, 8), 128).save(buffer, "PNG")
     data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": "Explorer(...)"}
     widget = {docs.WIDGET: {"model_id": "0123", "version_major": 2, "version_minor": 0}}
-    outputs = [v4.new_output("display_data", data), v4.new_output("display_data", data | widget)]
-    cells = [v4.new_markdown_cell("# A result\n\nsee [above](#A-result)"), v4.new_code_cell("1", outputs=outputs)]
+    shown = (data, data | widget, {"text/plain": "faces:   0%|"} | widget)
+    outputs = [v4.new_output("display_data", each) for each in shown]
+    text = "# A result\n\nsee [above](#A-result): $a < b_k$, and\n\n$$f(y) = \\sum_k \\lambda_k, \\tag{6}$$"
+    cells = [v4.new_markdown_cell(text), v4.new_code_cell("1", outputs=outputs)]
     (root / "runs" / "smoke").mkdir(parents=True)
     nbformat.write(v4.new_notebook(cells=cells), root / "runs" / "smoke" / "03_example.ipynb")
     docs.build(root / "docs", root / "runs")
@@ -41,10 +45,33 @@ def test_every_public_name_has_its_page(pages):
     assert "Eq. 6" in (pages / "gahb" / "jacobian.html").read_text(encoding="utf-8")
 
 
-def test_a_widget_is_shown_by_its_picture(pages):
-    text = (pages / "notebooks" / "smoke" / "03_example.html").read_text(encoding="utf-8")
-    assert text.count("<img") == 2
-    assert docs.WIDGET not in text
+@pytest.fixture(scope="module")
+def notebook(pages):
+    """The page of the executed notebook."""
+    return (pages / "notebooks" / "smoke" / "03_example.html").read_text(encoding="utf-8")
+
+
+def test_a_widget_is_shown_by_its_picture_and_a_bar_not_at_all(notebook):
+    assert notebook.count("<img") == 2
+    assert docs.WIDGET not in notebook and "faces:" not in notebook
+
+
+def test_formulas_need_no_script(notebook):
+    inline, block = (ElementTree.fromstring(text) for text in re.findall("<math.*?</math>", notebook, re.S))
+    assert (inline.get("display"), block.get("display")) == ("inline", "block")
+    assert "".join(inline.itertext()) == "a<bk" and "".join(block.itertext()) == "f(y)=∑kλk,(6)"
+    assert "$" not in re.sub("(?s)<style.*?</style>", "", notebook)
+
+
+def test_no_page_loads_anything_from_another_server(pages):
+    for page in pages.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert (
+            re.findall(
+                r"<(?:script|img|iframe)[^>]*src=['\"]?(?:https?:)?//|@import|import\(|<link[^>]*https?://", text
+            )
+            == []
+        )
 
 
 def test_what_leads_nowhere_is_found(tmp_path):
