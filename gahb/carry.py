@@ -164,6 +164,8 @@ def _opened(path):
             if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
                 raise ValueError("its files are compressed or encrypted")
             return {entry.filename: archive.read(entry) for entry in entries}
+    except FileNotFoundError:
+        raise FileNotFoundError("there is no such file") from None
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         raise ValueError(f"{path.name} is no denoiser that gahb store pack wrote, or it is damaged: {error}") from None
 

@@ -15,14 +15,38 @@ def _known_scale(context, option, name):
     return scales.get(name).name
 
 
+def _there(context, option, path):
+    """A path that leads nowhere is told at once, not by each notebook in its turn."""
+    if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
+        raise FileNotFoundError(f"{option.name}: there is no folder or file {path or repr(path)}")
+    return path
+
+
+def _at_least(low, what):
+    """Callback that refuses smaller numbers."""
+
+    def check(context, option, value):
+        if value is not None and not value >= low:
+            raise ValueError(f"{option.opts[0]} must be {what}, got {value}")
+        return value
+
+    return check
+
+
 SCALE = click.option(
     "--scale", default="smoke", show_default=True, callback=_known_scale, help="smoke, laptop or paper."
 )
 STORE = click.option("--store", type=click.Path(), help="Folder of trained denoisers.")
-SEED = click.option("--seed", default=0, show_default=True, help="Of training, noise and images.")
+SEED = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    callback=_at_least(0, "at least 0"),
+    help="Of training, noise and images.",
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
-FACES = click.option("--faces", type=click.Path(), help="Folder, .npz, .npy or .pt of faces, or lfw.")
-SCENES = click.option("--scenes", type=click.Path(), help="The same for scenes (bedrooms).")
+FACES = click.option("--faces", type=click.Path(), callback=_there, help="Folder, .npz, .npy or .pt of faces, or lfw.")
+SCENES = click.option("--scenes", type=click.Path(), callback=_there, help="The same for scenes (bedrooms).")
 JOBS = click.option("--jobs", type=int, help="How many to run at once; one a core on a CPU if left out.")
 FIGURES = click.option("--figures", type=click.Path(), help="Folder of the figures, one folder a scale in it.")
 
@@ -63,7 +87,7 @@ def main():
 @SEED
 @DEVICE
 @JOBS
-@click.option("--denoiser", type=click.Path(), help="A released denoiser, shown in notebook 03.")
+@click.option("--denoiser", type=click.Path(), callback=_there, help="A released denoiser, shown in notebook 03.")
 def reproduce(scale, only, **options):
     """Run the notebooks, and write figures, claims and report.
 
@@ -86,7 +110,12 @@ def reproduce(scale, only, **options):
 @SEED
 @DEVICE
 @JOBS
-@click.option("--time-limit", type=float, help="Seconds after which training stops with a checkpoint.")
+@click.option(
+    "--time-limit",
+    type=float,
+    callback=_at_least(sys.float_info.min, "positive"),
+    help="Seconds after which training stops with a checkpoint.",
+)
 @click.option("--cluster", type=click.Choice(["slurm", "local"]), help="Submit each as a job; local: all here at once.")
 @click.option("--slurm", multiple=True, help="Option of sbatch, such as partition=gpu; can be given again.")
 def train(scale, only, faces, scenes, store, seed, device, jobs, time_limit, cluster, slurm):
@@ -122,6 +151,8 @@ def list_denoisers(store):
     """
     from gahb.store import default_store, stored
 
+    if store is not None and not Path(store).expanduser().is_dir():
+        raise FileNotFoundError(f"--store: there is no folder {store}")
     rows = stored(store)
     for row in rows:
         made = row["made"]
@@ -131,7 +162,7 @@ def list_denoisers(store):
 
 @main.group(name="store")
 def carried():
-    """Carry denoisers between machines, trained or half trained, or to the package.
+    """Carry denoisers between machines, or to the package.
 
     \b
     Example: gahb store pack --to carried/
@@ -145,7 +176,9 @@ def carried():
 @click.option("--to", type=click.Path(), required=True, help="Folder for one file a denoiser.")
 @STORE
 def pack(only, to, store):
-    """Write each denoiser of the store, or the checkpoint that it has, into one file.
+    """Write each denoiser of the store into one file.
+
+    One that is half trained takes its checkpoint along.
 
     Example: gahb store pack --only faces-S1 --to carried/
     """
@@ -159,7 +192,9 @@ def pack(only, to, store):
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @STORE
 def unpack(files, store):
-    """Put packed denoisers into the store, unless they are trained as far there.
+    """Put packed denoisers into the store.
+
+    One that is trained as far there already is left as it is.
 
     Example: gahb store unpack carried/*.zip
     """
@@ -184,7 +219,9 @@ def unpack(files, store):
 @SEED
 @click.option("--to", type=click.Path(), help="Folder; gahb/pretrained/<scale> if left out.")
 def ship(scale, faces, scenes, store, seed, to):
-    """Copy the denoisers of a scale to the package, in half precision, but for those of few photographs.
+    """Copy the denoisers of a scale to the package.
+
+    They are kept in half precision; those of few photographs, which may hold single ones, are left out.
 
     Example: gahb store ship --scale laptop --faces my_faces/ --scenes my_scenes/
     """
@@ -222,7 +259,9 @@ def claims(scale, figures):
 @click.option("--size", default=40, show_default=True, help="Of the prepared images, pixels.")
 @click.option("--sheet", type=click.Path(), help="PNG of the contact sheet; <name>-contact-sheet.png if left out.")
 def data(path, size, sheet):
-    """Say what a folder or array of photographs holds, and show it on a contact sheet.
+    """Say what a folder or array of photographs holds.
+
+    It is read as training would read it, and shown on a contact sheet.
 
     Example: gahb data my_faces/
     """
@@ -239,7 +278,7 @@ def data(path, size, sheet):
 
 @main.command()
 def check():
-    """Hold the routines against closed forms and published truths, and print the table.
+    """Hold the routines against closed forms and published truths.
 
     Example: gahb check
     """

@@ -46,7 +46,16 @@ def test_python_m_gahb_is_the_same():
         (("reproduce", "--jobs", "0"), "jobs must be at least 1"),
         (("train", "--scale", "huge"), "unknown scale 'huge'"),
         (("train", "--only", "cats"), "--only cats names no denoiser"),
+        (("reproduce", "--seed", "-1"), "--seed must be at least 0, got -1"),
+        (("reproduce", "--faces", "no/such/folder"), "faces: there is no folder or file no/such/folder"),
+        (("reproduce", "--denoiser", "no.pt"), "denoiser: there is no folder or file no.pt"),
         (("train", "--faces", "no/such/folder"), "no folder or file"),
+        (("train", "--scenes", ""), "scenes: there is no folder or file ''"),
+        (("train", "--only", "disks", "--time-limit", "0"), "--time-limit must be positive, got 0"),
+        (("train", "--only", "disks", "--time-limit", "nan"), "--time-limit must be positive, got nan"),
+        (("list", "--store", "no/such/folder"), "there is no folder no/such/folder"),
+        (("store", "unpack", "no.zip"), "1 of 1 were not unpacked"),
+        (("data", ""), "data: the path is empty; give a folder of images or an array"),
         (("claims", "--figures", "no/such/folder"), "no ledger"),
     ],
 )
@@ -65,6 +74,13 @@ def test_a_misspelt_scale_is_told_before_the_slow_imports():
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.count("unknown scale 'huge': take one of") == 3
     assert said.endswith("set()\n")
+
+
+@pytest.mark.parametrize("group", [main, main.commands["store"]], ids=lambda group: group.name)
+def test_no_line_of_the_overview_is_cut_off(group):
+    shown = CliRunner().invoke(group, ["--help"]).output.split("Commands:")[1]
+    assert len(shown.split("\n  ")) == 1 + len(group.commands)
+    assert "..." not in shown
 
 
 def test_unknown_option_is_refused():

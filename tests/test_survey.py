@@ -174,6 +174,8 @@ def test_what_holds_no_photographs_gets_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "archived").mkdir()
+    (tmp_path / "phone" / "100APPLE").mkdir(parents=True)
+    (tmp_path / "phone" / "100APPLE" / "1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     for name in ("archived/celeba.zip", "celeba.tar.gz"):
         (tmp_path / name).write_bytes(b"PK\x03\x04")
     for name in ("page.zip", "page.jpg", "page.npz"):
@@ -183,6 +185,7 @@ def test_what_holds_no_photographs_gets_one_sentence(tmp_path, monkeypatch):
         "absent": "there is no folder or file absent; give a folder of images or an array",
         "empty": "folder empty holds no images; give a folder of images or an array.",
         "archived": "folder archived holds no images; .* It holds celeba.zip: unpack it.",
+        "phone": r"folder phone holds no images; .* It holds \.heic files; those that can be read are .*",
         "celeba.tar.gz": r"celeba.tar.gz is neither a folder of images nor an array .*; unpack an archive first",
         "page.zip": "page.zip is a web page and holds no images: .*; open its address in a browser",
         "page.jpg": "page.jpg is a web page and holds no images: .*; open its address in a browser",

@@ -10,6 +10,7 @@ import io
 import os
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ def open_source(kind, source, needed=1):
         return Array(_lfw, "Labeled Faces in the Wild", package="scikit-learn")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")
+    if not os.fspath(source):  # as from a variable that is not set; Path would take it for the current folder
+        raise ValueError(f"{kind}: the path is empty; give a folder of images or an array")
     path = Path(source).expanduser()
     try:
         return _open_path(kind, path)
@@ -138,7 +141,9 @@ class Folder(_Encoded):
                 if is_web_page(first_bytes(file)):
                     return f"{file.name} in it {REFUSED}."
                 return f"It holds {file.name}: " + ("unpack it." if suffix in ARCHIVES else "give that file.")
-        return ""
+        kinds = {file.suffix.lower() for file in islice(self.path.rglob("*.*"), 1000)} - {""}
+        known = ", ".join(sorted(SUFFIXES))
+        return f"It holds {', '.join(sorted(kinds)[:3])} files; those that can be read are {known}." if kinds else ""
 
 
 class Lmdb(_Encoded):
