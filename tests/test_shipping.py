@@ -56,6 +56,13 @@ def test_half_precision_moves_no_curve_by_more_than_two_hundredths_of_a_decibel(
     assert 0 < float((whole - half).abs().max()) < 0.02
 
 
+def test_a_class_whose_error_is_tiny_is_shipped_whole(folder, package, monkeypatch):
+    monkeypatch.setattr(shipping, "WHOLE", ("disks",))
+    shipping.ship([disks()], folder, package)
+    ours, theirs = (store.load(place / store.identity(disks())).state_dict() for place in (folder, package))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
 def test_the_store_comes_first(folder, package):
     shipping.ship([disks()], folder, package)
     exact = store.load(folder / store.identity(disks())).state_dict()
@@ -113,7 +120,8 @@ def test_what_the_package_holds():
         assert store.identity(recipe) == folder.name
         assert shipping.may_be_shipped(recipe)
         tensors, _ = store.read_tensors(folder / "weights.safetensors")
-        assert {value.dtype for value in tensors.values()} == {torch.float16}
+        kept = torch.float32 if recipe.data["class"] in shipping.WHOLE else torch.float16
+        assert {value.dtype for value in tensors.values()} == {kept}
         assert store.load(folder) is not None
         training = scales.get(folder.parent.name)
         assert recipe.images_seen in (training.training["images_seen"], training.synthetic_training["images_seen"])
