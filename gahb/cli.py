@@ -18,7 +18,8 @@ def _known_scale(context, option, name):
 def _there(context, option, path):
     """A path that leads nowhere is told at once, not by each notebook in its turn."""
     if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
-        raise FileNotFoundError(f"{option.name}: there is no folder or file {path or repr(path)}")
+        wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
+        raise FileNotFoundError(f"{option.name}: there is no folder or file {path or repr(path)}; give {wanted}")
     return path
 
 
@@ -152,7 +153,7 @@ def list_denoisers(store):
     from gahb.store import default_store, stored
 
     if store is not None and not Path(store).expanduser().is_dir():
-        raise FileNotFoundError(f"--store: there is no folder {store}")
+        raise FileNotFoundError(f"--store: there is no folder {store}; give one that gahb train wrote to")
     rows = stored(store)
     for row in rows:
         made = row["made"]

@@ -708,7 +708,7 @@ TYPED = [  # what a user types, the exit status, the sentence
     ("data no/such", 1, "data: there is no folder or file no/such; give a folder of images or an array"),
     ("train --jobs 0", 1, "jobs must be at least 1, got 0"),
     ("claims --figures no/such", 1, "there is no ledger in .*; run gahb reproduce --scale smoke first"),
-    ("list --store no/such", 0, "^$"),
+    ("list --store no/such", 1, "--store: there is no folder no/such; give one that gahb train wrote to"),
 ]
 DIED = (1, "gahb: 1 failed: 01_memorization_transition")
 NAMES = "the name of a recipe must be letters"
