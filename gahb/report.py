@@ -252,8 +252,9 @@ def _deviations(provenance):
 
 
 def _denoisers(provenance):
-    """The denoisers that the notebooks used, and what their training took."""
-    rows = provenance.get("denoisers", {})
+    """The denoisers that the notebooks used in their last runs, and what their training took."""
+    used = {name for notebook in provenance.get("notebooks", {}).values() for name in notebook["denoisers"]}
+    rows = {name: made for name, made in provenance.get("denoisers", {}).items() if name in used}
     if not rows:
         return ""
     lines = ["## Denoisers", "| denoiser | images seen | training | device |", "|---|---|---|---|"]

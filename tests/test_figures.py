@@ -105,12 +105,15 @@ def test_report_states_each_deviation_from_the_paper_with_its_reason(tmp_path):
 
 def test_report_lists_the_denoisers_and_what_their_training_took(tmp_path):
     made = {"images_seen": 48_000, "seconds": 1_800.4, "device": "cpu", "threads": 1, "torch": "2", "shipped": True}
-    rows = {"disks-N10": made, "sinusoids-N10": made | {"shipped": False}}
-    look.note(tmp_path, lambda record: record.update(denoisers=rows))
+    rows = {"disks-N10": made, "sinusoids-N10": made | {"shipped": False}, "disks-N9": made}
+    about = {"seconds": 1, "seed": 0, "device": "cpu", "threads": 1, "machine": "", "torch": "2"}
+    notebooks = {"05": about | {"denoisers": ["disks-N10", "sinusoids-N10"]}}  # disks-N9 is of an earlier run
+    look.note(tmp_path, lambda record: record.update(denoisers=rows, notebooks=notebooks))
     lines = report.report(tmp_path).splitlines()
     assert "| disks-N10 | 48,000 | 1,800 s, comes with gahb in half precision | cpu (1 threads), torch 2 |" in lines
     assert "| sinusoids-N10 | 48,000 | 1,800 s | cpu (1 threads), torch 2 |" in lines
     assert "| in all | | 1.0 hours | |" in lines
+    assert not any("disks-N9" in line for line in lines)
 
 
 def test_captions_cover_figures_1_to_13():
