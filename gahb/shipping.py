@@ -1,7 +1,7 @@
 """Trained denoisers that come with the package, in ``gahb/pretrained/<scale>/``, and what goes there.
 
-A folder there is one of a store, with weights in half precision (but see ``WHOLE``). ``gahb.trained`` looks there before
-it trains.
+A folder there is one of a store, with weights in half precision (but see ``WHOLE``).
+``gahb.trained`` looks there before it trains.
 """
 
 import json

@@ -48,7 +48,10 @@ def test_python_m_gahb_is_the_same():
         (("train", "--only", "cats"), "--only cats names no denoiser"),
         (("reproduce", "--seed", "-1"), "--seed must be at least 0, got -1"),
         (("reproduce", "--faces", "no/such/folder"), "faces: there is no folder or file no/such/folder"),
-        (("reproduce", "--denoiser", "no.pt"), "denoiser: there is no folder or file no.pt; give the path of a .pt file"),
+        (
+            ("reproduce", "--denoiser", "no.pt"),
+            "denoiser: there is no folder or file no.pt; give the path of a .pt file",
+        ),
         (("train", "--faces", "no/such/folder"), "no folder or file"),
         (("train", "--scenes", ""), "scenes: there is no folder or file ''"),
         (("train", "--only", "disks", "--time-limit", "0"), "--time-limit must be positive, got 0"),

@@ -98,7 +98,8 @@ def test_report_states_each_deviation_from_the_paper_with_its_reason(tmp_path):
     }
     silent = {"name", "training", "synthetic training", "parallel", "cell timeout"}  # not the science
     assert differ - silent <= told
-    assert "| images seen, synthetic | 10,000,000 | 32,000 | time |" in laptop
+    why = "more small noise; sqrt-uniform is what the authors' code draws"
+    assert f"| sigma law, synthetic | uniform | log-uniform | {why} |" in laptop
     assert not any(line.startswith("| optimizer") for line in paper)
     assert any(line.startswith("| depth | 21 layers") for line in paper)
 
