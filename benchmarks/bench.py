@@ -190,7 +190,7 @@ def sampling(table, device):
     noise, found = gahb.gaussian_noise(32, (1, 32, 32)).to(device), {}
     mine, theirs = in_turn(
         lambda: found.update(ours=gahb.sample(net, noise, 0.05, 0.02).images),
-        lambda: found.update(plain=reference.samples(net, noise, 0.05, 0.02)), 3, device,
+        lambda: found.update(plain=reference.samples(net, noise, 0.05, 0.02)), 2, device,
     )  # fmt: skip
     bar = 20 if device.type == "cuda" else 1.5
     table.row(

@@ -38,6 +38,8 @@ def kind(file, name):
     """What the time of a function that a notebook calls is spent on."""
     if name in ("_find_and_load", "_handle_fromlist"):
         return "imports"
+    if name == "decorate_context":  # torch.no_grad: of what notebooks call, only gahb.sample is under it
+        return "sampling"
     if name == "denoiser":
         return "training"
     if name == "save" or "matplotlib" in file:
