@@ -17,7 +17,7 @@ LEAST_PHOTOGRAPHS = 10_000  # networks of fewer can hold the faces of persons (F
 
 
 def ship(recipes, folder=None, to=None):
-    """Copy denoisers of a store to the package, in half precision.
+    """Copy denoisers of a store to the package, in half precision but for those of a class in ``WHOLE``.
 
     Parameters
     ----------

@@ -66,13 +66,13 @@ tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy()
 # %% [markdown]
 # ## Figure 4
 #
-# The theory is of images with details at all scales; these have pixels. Slopes are fitted over the smallest noise
-# at which most wavelet coefficients of the class are still below it. Where most stand out, as those of $\alpha = 1$
-# do first, the pixels are too coarse, and every denoiser nears the identity, of slope 1.
+# The theory is of images with details at all scales; these have pixels. A slope is fitted over the smallest noise
+# above which at most a third of the wavelet coefficients of the class stand out: below that a contour of
+# $\alpha = 1$ is as rough as the pixels, and every denoiser nears the identity, of slope 1.
 
 # %%
 low, high = run.scale.slope_db
-resolved = {a: [db for db in input_db if bases.share_above(test[a], 10 ** (-db / 20)) < 0.5] for a in alphas}
+resolved = {a: [db for db in input_db if bases.share_above(test[a], 10 ** (-db / 20)) < 1 / 3] for a in alphas}
 tops = {a: min(high, max(resolved[a])) for a in alphas}
 ranges = {a: (max(0, tops[a] - (high - low)), tops[a]) for a in alphas}
 slopes = {a: statistics.fit_slope(input_db, tables[a], *ranges[a]) for a in alphas}
