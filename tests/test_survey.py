@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from faults_photographs import locked
 from PIL import Image
-from test_faults import locked
 from test_photographs import picture
 from test_sources import PAGE, damage, fill
 

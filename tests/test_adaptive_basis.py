@@ -1,0 +1,192 @@
+"""Adaptive bases, whole and from products, against numpy on the row-by-row Jacobian."""
+
+import numpy as np
+import pytest
+import torch
+from test_jacobian import (
+    NETWORKS,
+    case,
+    draw,
+    empirical,
+    gaussian,
+    identity,
+    mixture,
+    network,
+    nothing,
+    ray,
+    row_by_row,
+    subspace,
+)
+
+from gahb import UNet, adaptive_basis, jacobian, optimal
+
+
+def numpy_basis(matrix):
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return values[::-1], vectors.T[::-1]
+
+
+@pytest.mark.parametrize("which", [*NETWORKS, empirical, gaussian, mixture])
+def test_full_basis_is_numpys_of_the_symmetric_part(which):
+    f, y = case(which)
+    matrix = row_by_row(f, y).numpy()
+    basis = adaptive_basis(f, y)
+    values, vectors = numpy_basis(matrix)
+    np.testing.assert_allclose(basis.shrinkage, values, atol=1e-12 * values[0])
+    found = basis.vectors.flatten(1).numpy()
+    np.testing.assert_allclose(found @ found.T, np.eye(len(values)), atol=1e-12)
+    # Near-equal eigenvalues (1e-5) leave their vectors free: the matrix that they rebuild is compared.
+    rebuilt = (found.T * values) @ found
+    np.testing.assert_allclose(rebuilt, (matrix + matrix.T) / 2, atol=1e-4 * values[0])
+    alone = np.flatnonzero((np.diff(values, prepend=np.inf) < -1e-3) & (np.diff(values, append=-np.inf) < -1e-3))
+    assert len(alone) > 5
+    np.testing.assert_allclose(np.abs((found * vectors).sum(1))[alone], 1, atol=1e-9)
+    asymmetry = np.linalg.norm(matrix - matrix.T) / np.linalg.norm(matrix)
+    assert basis.asymmetry == pytest.approx(asymmetry, rel=1e-9, abs=1e-12)
+    if isinstance(which, str):
+        assert asymmetry > 0.1
+    else:
+        assert asymmetry < 1e-12  # a covariance
+
+
+@pytest.mark.parametrize(
+    ("which", "k"),
+    [
+        ("BFCNN", 8),
+        ("UNet", 5),
+        ("UNet of a size that 4 does not divide", 20),
+        ("UNet, 3 channels", 10),
+        (gaussian, 6),
+        (empirical, 4),
+        (mixture, 3),
+        (ray, 2),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_leading_pairs_are_those_of_the_whole_matrix(which, k, dtype):
+    f, y = case(which)
+    values, vectors = numpy_basis(row_by_row(f, y).numpy())
+    basis = adaptive_basis(f, y.to(dtype), k=k)
+    assert basis.shrinkage.dtype == basis.vectors.dtype == dtype
+    assert len(basis.shrinkage) == len(basis.vectors) == k
+    np.testing.assert_allclose(basis.shrinkage, values[:k], rtol=1e-3, atol=1e-6 * values[0])
+    found = basis.vectors.flatten(1).double().numpy()
+    gaps = [i for i in range(1, k + 1) if values[i - 1] - values[i] > 1e-2 * values[0]]
+    assert gaps
+    for i in gaps:
+        cosines = np.linalg.svd(found[:i] @ vectors[:i].T, compute_uv=False)
+        assert cosines.min() > 0.999
+
+
+@pytest.mark.parametrize("wrong", [0, 9])
+def test_one_wrong_pair_among_the_leading_ones_is_noticed(monkeypatch, wrong):
+    """One eigenvector turned by 0.1: a residual of 0.1 times a distance between eigenvalues."""
+    from scipy.sparse import linalg
+
+    eigsh = linalg.eigsh
+
+    def turned(*arguments, **settings):
+        values, vectors = eigsh(*arguments, **settings)
+        vectors[:, wrong] += 0.1 * vectors[:, 9 - wrong]
+        return values, vectors
+
+    monkeypatch.setattr(linalg, "eigsh", turned)
+    y = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(RuntimeError, match="the top 10 eigenpairs did not converge: residual"):
+        adaptive_basis(UNet(channels=8), y, k=10)
+
+
+def test_asymmetry_of_leading_pairs_is_an_estimate_of_the_whole():
+    f, y = network("BFCNN")
+    matrix = row_by_row(f, y).numpy()
+    difference = matrix - matrix.T
+    exact = np.linalg.norm(difference) / np.linalg.norm(matrix)
+
+    def relative_variance(a):  # of norm(a v)^2 over its mean norm(a)^2, for one normal v
+        return 2 * np.linalg.norm(a.T @ a) ** 2 / np.linalg.norm(a) ** 4
+
+    # The ratio of the norms: half the relative error of the squares, whose covariance is left out.
+    error = 0.5 * np.sqrt((relative_variance(difference) + relative_variance(matrix)) / 256) * exact
+    assert adaptive_basis(f, y, k=2, probes=256).asymmetry == pytest.approx(exact, abs=4 * error)
+    assert adaptive_basis(gaussian()[0], gaussian()[1], k=2).asymmetry < 1e-12
+
+
+@pytest.mark.parametrize("which", ["BFCNN", "UNet", subspace, ray, nothing, identity])
+@pytest.mark.parametrize("k", [None, 3, 5])
+def test_two_runs_give_the_same_basis(which, k):
+    f, y = case(which)
+    first, second = adaptive_basis(f, y, k=k), adaptive_basis(f, y, k=k)
+    assert torch.equal(first.vectors, second.vectors)
+    assert torch.equal(first.shrinkage, second.shrinkage)
+    flat = first.vectors.flatten(1)
+    largest = flat.gather(1, flat.abs().argmax(1, keepdim=True))
+    assert bool((largest > 0).all())
+
+
+@pytest.mark.parametrize("k", [None, 6])
+def test_equal_eigenvalues_give_the_same_pictures_however_the_space_is_written(k):
+    """J is the same projector, of eigenvalues 1 (6 times) and 0; only its rounding differs."""
+    vectors, y = draw(6, 1, 4, 5), draw(1, 1, 4, 5, seed=1)
+    turned = torch.einsum("ij,j...->i...", draw(6, 6, seed=3), vectors)
+    first, second = (adaptive_basis(optimal.subspace(v), y, k=k) for v in (vectors, turned))
+    count = 20 if k is None else k
+    np.testing.assert_allclose(first.shrinkage, np.r_[np.ones(6), np.zeros(14)][:count], atol=1e-12)
+    np.testing.assert_allclose(first.vectors, second.vectors, atol=1e-8)  # rounding over the ramp's gaps
+    b = vectors.flatten(1).numpy().T
+    spanned = first.vectors[:6].flatten(1).numpy()
+    np.testing.assert_allclose(spanned.T @ spanned, b @ np.linalg.solve(b.T @ b, b.T), atol=1e-10)
+
+
+@pytest.mark.parametrize("k", [1, 4, 7, 9])
+def test_leading_pairs_find_every_copy_of_an_equal_eigenvalue(k):
+    f, y = optimal.subspace(draw(5, 1, 5, 6)), draw(1, 1, 5, 6, seed=1)
+    np.testing.assert_allclose(adaptive_basis(f, y, k=k).shrinkage, ([1] * 5 + [0] * 5)[:k], atol=1e-10)
+
+
+@pytest.mark.parametrize("k", [None, 1, 2, 6])
+@pytest.mark.parametrize(("denoiser", "value"), [(nothing, 0), (identity, 1)])
+def test_basis_of_a_denoiser_that_gives_nothing_or_everything(denoiser, value, k):
+    f, y, matrix = denoiser()
+    np.testing.assert_array_equal(jacobian(f, y), matrix)
+    basis = adaptive_basis(f, y, k=k)
+    np.testing.assert_allclose(basis.shrinkage, np.full(k or 20, value), atol=1e-14)
+    flat = basis.vectors.flatten(1).numpy()
+    np.testing.assert_allclose(flat @ flat.T, np.eye(len(flat)), atol=1e-12)
+    assert basis.asymmetry == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 2)])
+def test_leading_pairs_of_the_smallest_images(shape):
+    """d = 1 to 4, where a Krylov space has no room."""
+    d = int(np.prod(shape))
+    cov = np.diag(np.arange(d, 0, -1.0))
+    f, y = optimal.gaussian(torch.zeros(shape), torch.from_numpy(cov), 1.0), draw(1, *shape)
+    for k in range(1, d + 1):
+        basis = adaptive_basis(f, y, k=k)
+        np.testing.assert_allclose(basis.shrinkage, (np.diag(cov) / (np.diag(cov) + 1))[:k], atol=1e-12)
+        np.testing.assert_allclose(basis.vectors.flatten(1), np.eye(d)[:k], atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [None, 4])
+def test_vectors_have_the_shape_of_the_image(k):
+    gray, colour = network("BFCNN"), network("UNet, 3 channels")
+    assert adaptive_basis(*gray, k=k).vectors.shape == (k or 64, 8, 8)
+    assert adaptive_basis(*colour, k=k).vectors.shape == (k or 60, 3, 5, 4)
+    assert torch.equal(adaptive_basis(colour[0], colour[1][0], k=k).vectors, adaptive_basis(*colour, k=k).vectors)
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_a_function_around_a_network_has_the_basis_of_the_network(k):
+    """It is differentiated as any other denoiser, though its parameters require a gradient."""
+    net, y = network("BFCNN")
+    values, _ = numpy_basis(row_by_row(net, y).numpy())
+    np.testing.assert_allclose(adaptive_basis(lambda y: net(y), y, k=k).shrinkage, values[:k], rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("k", "error", "words"),
+    [(65, ValueError, r"k .*64.*65"), (0, ValueError, "k .*0"), (-1, ValueError, "k .*-1"), (2.0, TypeError, "k ")],
+)
+def test_basis_refuses_an_impossible_k(k, error, words):
+    with pytest.raises(error, match=words):
+        adaptive_basis(*network("BFCNN"), k=k)

@@ -1,0 +1,256 @@
+"""One store and several processes: who trains, who waits, and what a kill at any moment leaves."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from test_store import assert_undisturbed, recipe
+
+from gahb.store import identity, load, stored
+
+
+@pytest.fixture
+def one_thread():
+    """As in the other processes: another number of threads may round otherwise."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(former)
+
+
+# Each script is one process that imports torch once and forks: a fork costs milliseconds.
+COMMON = """
+import json, os, random, signal, sys, time, warnings
+import torch
+import torch._dynamo  # as the first optimizer would, in each child
+torch.set_num_threads(1)
+warnings.simplefilter("error")
+from gahb import _files, store, training
+from gahb.training import Recipe
+
+root = sys.argv[1]
+images = torch.randint(0, 256, (12, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+def recipe(seen):
+    return Recipe("tiny", {"class": "random"}, images, size={"depth": 3, "channels": 4}, batch_size=8, images_seen=seen)
+
+def get(folder, seen):
+    return store.trained(recipe(seen), folder, "cpu", progress=False)
+
+def forked(work):
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return pid
+
+def outcome(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def run(script, *arguments):
+    source = COMMON + textwrap.dedent(script)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_kill_at_any_moment(tmp_path):
+    """24 kills or more, half of them at random times, half in the middle of writing a file."""
+    result, errors = run(
+        """
+        import shutil
+        SEEN = 800
+        outcome(forked(lambda: get(root + "/whole", SEEN)))
+        training.CHECKPOINT_SECONDS = 0.01
+        path = store.identity(recipe(SEEN)) + "/weights.safetensors"
+        draw, kills, runs = random.Random(0), 0, 0
+
+        def suicidal(number, after):  # dies at its number-th rename, before or after it
+            inner, calls = _files.Path.replace, [0]
+            def replace(self, target):
+                calls[0] += 1
+                if calls[0] == number and not after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                inner(self, target)
+                if calls[0] == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            _files.Path.replace = replace
+            get(root + "/killed", SEEN)
+
+        def bytes_of(name):
+            with open(f"{root}/{name}/{path}", "rb") as file:
+                return file.read()
+
+        equal = True
+        while kills < 24:
+            if kills % 2:
+                number, after = draw.randrange(1, 8), draw.random() < 0.5
+                pid = forked(lambda: suicidal(number, after))
+            else:
+                pid = forked(lambda: get(root + "/killed", SEEN))
+                time.sleep(draw.uniform(0, 0.25))
+                os.kill(pid, signal.SIGKILL)
+            status = outcome(pid)
+            assert status in (0, -signal.SIGKILL), status
+            if status:
+                kills += 1
+            else:
+                runs += 1
+                equal &= bytes_of("whole") == bytes_of("killed")
+                shutil.rmtree(root + "/killed")
+        status = outcome(forked(lambda: get(root + "/killed", SEEN)))
+        equal &= bytes_of("whole") == bytes_of("killed")
+        print(json.dumps({"kills": kills, "status": status, "equal": equal, "runs": runs}))
+        """,
+        tmp_path,
+    )
+    assert result["kills"] >= 20 and result["status"] == 0 and result["equal"], (result, errors)
+    (folder,) = (tmp_path / "killed").iterdir()
+    left = {file.name for file in folder.iterdir()} - {".lock", "checkpoint.safetensors"}
+    assert left == {"history.csv", "recipe.json", "weights.safetensors"}
+    assert errors == ""  # nothing was damaged
+
+
+LOCKS = """
+inner = training.train
+def counted(*args):
+    with open(root + "/trainings", "a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    return inner(*args)
+store.train = counted
+pids = [forked(lambda: get(root + "/rivals", 160)) for _ in range(2)]
+rivals = [outcome(pid) for pid in pids]
+
+def hold():
+    folder = store.Path(root) / "dead" / store.identity(recipe(160))
+    with store.locked(folder):
+        with open(root + "/held", "w"):
+            time.sleep(60)
+holder = forked(hold)
+while not os.path.exists(root + "/held"):
+    time.sleep(0.01)
+waiting = forked(lambda: get(root + "/dead", 160))
+time.sleep(0.7)
+waited = os.waitpid(waiting, os.WNOHANG) == (0, 0)
+os.kill(holder, signal.SIGKILL)
+outcome(holder)
+begun = time.monotonic()
+after = outcome(waiting), time.monotonic() - begun
+store.train = inner
+"""
+
+SIGNALS = """
+name = root + "/" + store.identity(recipe(10**8))
+inner, calls = training.draw_sigmas, [0]
+def counted(*args):
+    calls[0] += 1
+    if calls[0] == 20:
+        open(root + "/trains", "w").close()
+    return inner(*args)
+training.draw_sigmas = counted
+
+def work():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with training.interruptible():
+            get(root, 10**8)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+
+times = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    pid = forked(work)
+    while not os.path.exists(root + "/trains"):
+        time.sleep(0.01)
+    os.remove(root + "/trains")
+    begun = time.monotonic()
+    os.kill(pid, number)
+    status = outcome(pid)
+    seconds = time.monotonic() - begun
+    times.append((status, seconds, _files.read_tensors(name + "/checkpoint.safetensors")[1]["state"]["seen"]))
+result = {"rivals": rivals, "waited": waited, "after": after, "times": times}
+print(json.dumps(result | {"name": store.identity(recipe(160))}))
+"""
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The folder of what other processes did, what they measured, and what they said."""
+    root = tmp_path_factory.mktemp("others")
+    return root, *run(LOCKS + SIGNALS, root)
+
+
+def test_one_of_two_rivals_trains_and_a_dead_holder_does_not_block(others, one_thread):
+    root, result, errors = others
+    assert result["rivals"] == [0, 0]
+    assert (root / "trainings").read_text() == "xx"  # one for the rivals, one after the dead holder
+    assert result["waited"] and result["after"][0] == 0 and result["after"][1] < 5
+    assert errors.count("is being trained by another process; waiting for it") == 2
+    for name in ("rivals", "dead"):
+        assert_undisturbed(load(root / name / identity(recipe())))
+
+
+def test_identity_is_the_same_in_another_process(others):
+    assert others[1]["name"] == identity(recipe())
+
+
+def test_signals_from_outside(others):
+    """SIGINT and SIGTERM: within a second or so, with a checkpoint from which it goes on."""
+    root, result, errors = others
+    (first, first_time, first_seen), (second, second_time, second_seen) = result["times"]
+    assert first == second == 0 and max(first_time, second_time) < 2
+    assert 19 * 8 <= first_seen <= second_seen - 19 * 8
+    assert errors.count("stopped") == 2 and "Traceback" not in errors
+    assert not list(root.rglob("*.tmp"))
+
+
+def test_training_needs_six_packages_only(tmp_path):
+    """It runs inside any cluster's torch image: the other packages cannot be imported here."""
+    blocker = """
+    import sys
+    from importlib.machinery import PathFinder
+    class Absent(PathFinder):
+        @staticmethod
+        def find_spec(name, *rest):
+            return None if name.partition(".")[0] in BLOCKED else PathFinder.find_spec(name, *rest)
+    BLOCKED = {"scipy", "matplotlib", "papermill", "seaborn", "skimage", "sklearn", "pywt", "click", "ipywidgets",
+               "jupytext", "jupyterlab", "nbformat", "nbclient", "pandas", "IPython"}
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Absent
+    try:
+        import scipy
+    except ModuleNotFoundError:
+        pass
+    else:
+        raise AssertionError("scipy should be absent here")
+    import gahb
+    data = {"class": "c_alpha", "n": 6, "size": 8, "alpha": 2.0}
+    for data in (data, {"class": "disks", "n": 6, "size": 12}, {"class": "sinusoids", "n": 6, "size": 8}):
+        recipe = gahb.Recipe("tiny", data, size={"depth": 3, "channels": 4}, batch_size=8, images_seen=16)
+        assert gahb.trained(recipe, sys.argv[1], "cpu").noise[0].weight.shape == (4, 1, 3, 3)
+    faces = gahb.datasets.faces(sys.argv[2], 8, 3, 2)
+    recipe = gahb.Recipe("faces", {"n": 3}, faces.part("S1"), size={"depth": 3, "channels": 4}, images_seen=16)
+    gahb.trained(recipe, sys.argv[1], "cpu")
+    assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
+    """
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "faces.npz", images=pixels)
+    arguments = tmp_path / "store", tmp_path / "faces.npz"
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(blocker), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert len(stored(tmp_path / "store")) == 4
+    assert done.stderr == ""  # no bar in a log for a short training
