@@ -6,6 +6,7 @@ Every ratio is of two things measured in turn in this run on the same work. Writ
 
 import multiprocessing
 import platform
+import re
 import resource
 import sys
 import time
@@ -286,10 +287,12 @@ def shipped_network(device):
 def machine(device):
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    model = named[1] if named else platform.processor() or platform.machine()
     units = "with" if has_bfloat16_units(device) else "no"
     software = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{model}, {torch.get_num_threads()} threads, {units} bfloat16 units, {software}"
+    return f"{model}, {torch.get_num_threads()} threads, {units} bfloat16 units (AMX), {software}"
 
 
 def paper_cost(rate, device):

@@ -1,0 +1,55 @@
+"""Does bfloat16 lose anything? Two trainings that differ in the precision of their products alone.
+
+``python benchmarks/precision.py FACES [IMAGES]`` trains the laptop scale's denoiser on IMAGES faces of 40x40
+in float32 and in bfloat16, from one seed and so on the same batches and noise, and writes the test PSNR of both
+to ``benchmarks/precision.md`` and ``benchmarks/precision.png``.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+import gahb
+from gahb import datasets, figures, metrics, scales
+
+LIMIT = 0.1  # dB, at every noise level
+HERE = Path(__file__)
+
+
+def main(faces, images_seen=24_000):
+    scale = scales.get("laptop")
+    photographs = datasets.faces(faces, scale.face_size, 10_000, 500)
+    images, tables, seconds = photographs.part("S1"), {}, {}
+    for precision in ("float32", "bfloat16"):
+        how = scale.training | {"precision": precision, "images_seen": int(images_seen)}
+        net = gahb.train(images, gahb.Recipe(precision, {"class": "faces"}, images, **how))
+        tables[precision] = metrics.psnr_table(net, photographs.test, scale.sigmas, 0).mean(1)
+        seconds[precision] = net.history[-1]["seconds"]
+    differences = tables["bfloat16"] - tables["float32"]
+    lines = ["| input PSNR, dB | float32 | bfloat16 | difference |", "|---:|---:|---:|---:|"]
+    for row in zip(scale.input_db, *(table.tolist() for table in tables.values()), differences.tolist(), strict=True):
+        lines.append("| {} | {:.2f} | {:.2f} | {:+.2f} |".format(*row))
+    worst = float(differences.abs().max())
+    text = [
+        "# Precision of the training",
+        (__doc__ or "").split("\n\n", 1)[1].strip().replace("``", "`"),
+        f"{int(images_seen):,} images; float32 in {seconds['float32']:.0f} s, bfloat16 in {seconds['bfloat16']:.0f} s; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads. Largest difference: {worst:.2f} dB.",
+        "\n".join(lines),
+        "![test PSNR of both](precision.png)",
+    ]
+    HERE.with_suffix(".md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    fig = figures.new(4.8, 3.4)
+    ax = fig.subplots()
+    for (precision, table), mark in zip(tables.items(), ("o-", "x--"), strict=True):
+        ax.plot(scale.input_db, table, mark, label=precision)
+    figures.psnr_axes(ax)
+    ax.legend(fontsize=8)
+    fig.savefig(HERE.with_suffix(".png"), dpi=110)
+    print(text[2])
+    return int(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))
