@@ -1,6 +1,7 @@
 """Denoisers that come with the package: found before training, in half precision, and none that holds a face."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -114,7 +115,8 @@ def test_the_command_names_what_it_copied(tmp_path):
 def test_what_the_package_holds():
     """Every denoiser in gahb/pretrained is whole, in half precision, of a recipe of its scale, and holds no face."""
     folders = sorted(store.SHIPPED.glob("*/*/"))
-    assert len(folders) == 15  # laptop: faces and scenes twice, 7 of C-alpha, disks, ray, sinusoids, shuffled
+    # Of each: faces and scenes twice, 7 of C-alpha, disks, ray, sinusoids, shuffled.
+    assert Counter(folder.parent.name for folder in folders) == {"laptop": 15, "laptop-40x40": 15}
     for folder in folders:
         recipe = Recipe(**json.loads((folder / "recipe.json").read_text())["recipe"])
         assert store.identity(recipe) == folder.name
@@ -123,8 +125,10 @@ def test_what_the_package_holds():
         kept = torch.float32 if recipe.data["class"] in shipping.WHOLE else torch.float16
         assert {value.dtype for value in tensors.values()} == {kept}
         assert store.load(folder) is not None
-        training = scales.get(folder.parent.name)
-        assert recipe.images_seen in (training.training["images_seen"], training.synthetic_training["images_seen"])
+        scale = scales.SCALES.get(folder.parent.name, scales.get("paper"))  # of whose sizes are those to come
+        assert recipe.data["size"] in (scale.face_size, scale.scene_size, scale.class_size)
+        if folder.parent.name in scales.SCALES:
+            assert recipe.images_seen in (scale.training["images_seen"], scale.synthetic_training["images_seen"])
 
 
 def test_shipped_networks_of_faces_work_without_any_faces_given(package, tmp_path):
