@@ -14,12 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from gahb import _checks
-from gahb._lanczos import leading_eigenpairs
 from gahb.denoisers import BFCNN, NETWORKS, evaluating
 
 CHUNK_PIXELS = 32 * 40 * 40  # images that go through a network at once, in pixels
 BLOCK = 4  # side of the blocks of pixels whose unit vectors share a window
-BLOCK_PIXELS, LARGEST_BLOCK = 4 * 40 * 40, 4  # of the vectors in a product of block Lanczos: as many as fill the cores
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
     y : Tensor (C, H, W) or (1, C, H, W)
         One noisy image, floating point.
     k : int, optional
-        Number of leading pairs, from products with J and its transpose alone (block Lanczos).
-        All of them, from the full matrix, if left out.
+        Number of leading pairs, from matrix-vector products alone (implicitly restarted
+        Lanczos, ``scipy.sparse.linalg.eigsh``). All of them, from the full matrix, if left out.
     probes : int
         With ``k``: number of random products that estimate the residual, and as many the asymmetry.
 
@@ -282,6 +280,8 @@ def _transpose_product(f, y):
 
 
 def _leading_pairs(denoiser, y, k, probes):
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
     d, rng = y.numel(), np.random.default_rng(0)
     with _products(denoiser, y) as (forward, backward):
         forward = forward or _forward_product(backward, y)
@@ -290,15 +290,18 @@ def _leading_pairs(denoiser, y, k, probes):
             return torch.from_numpy(np.ascontiguousarray(v.T)).to(y).view(-1, *y.shape[1:])
 
         def both(v):
-            v = as_images(v)
+            v = as_images(v.reshape(d, -1))
             return forward(v).flatten(1), backward(v).flatten(1)
 
         def symmetric(v):
             jv, jtv = both(v)
-            return ((jv + jtv) / 2).T.double().cpu().numpy()
+            return ((jv + jtv) / 2).T.double().cpu().numpy().reshape(v.shape)
 
-        block = max(1, min(LARGEST_BLOCK, BLOCK_PIXELS // d))
-        values, vectors = leading_eigenpairs(symmetric, d, k, block, rng)
+        # Plus the identity: Lanczos cannot start from an image that the operator sends to zero.
+        operator = LinearOperator((d, d), matvec=lambda v: symmetric(v) + v, dtype=np.float64)
+        # Equal eigenvalues make Lanczos restart from a random vector: it is drawn from rng too.
+        values, vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), tol=1e-5, rng=rng)
+        values = values - 1
         # The mean square of random combinations of the k residuals is the sum of the squares of all.
         mix = rng.standard_normal((k, probes))
         residual = np.linalg.norm(symmetric(vectors @ mix) - (vectors * values) @ mix) / math.sqrt(probes)
