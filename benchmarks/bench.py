@@ -6,7 +6,6 @@ Every ratio is of two things measured in turn in this run on the same work. Writ
 
 import multiprocessing
 import platform
-import re
 import resource
 import sys
 import time
@@ -287,12 +286,10 @@ def shipped_network(device):
 def machine(device):
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    cpuinfo = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else None
-    model = named[1] if named else platform.processor() or platform.machine()
+    model = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
     units = "with" if has_bfloat16_units(device) else "no"
     software = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{model}, {torch.get_num_threads()} threads, {units} bfloat16 units (AMX), {software}"
+    return f"{model}, {torch.get_num_threads()} threads, {units} bfloat16 units, {software}"
 
 
 def paper_cost(rate, device):

@@ -19,7 +19,7 @@ def repays(recipe, net, pixels, device, bfloat16):
     """Whether compiling repays, from the recipe and the device alone: a training that goes on decides the same.
 
     In bfloat16 the products take so little that the passes over memory between them count, and compiling
-    fuses those. In float32 on a CPU it saved 5 % of the time (AVX2) to 30 % (AVX-512): products are most of it.
+    fuses those. In float32 on a CPU the products are most of the time: 5 % (AVX2) to 30 % (AVX-512) were saved.
     What it saves must be worth five minutes.
     """
     if (device.type, bfloat16) not in MODEST_RATE:
