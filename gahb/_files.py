@@ -25,7 +25,10 @@ def write_atomically(path, write):
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # some writers keep a file to its owner: a store may be shared
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -89,6 +92,8 @@ def verified_tensors(path):
     OSError
         If it cannot be read.
     """
+    with Path(path).open("rb"):  # safetensors would say that a file which may not be read is not there
+        pass
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("gahb", "{}"))
@@ -100,10 +105,11 @@ def verified_tensors(path):
     raise ValueError("its checksum does not match")
 
 
-def read_tensors(path):
+def read_tensors(path, check=None):
     """The (tensors, about) of a file, or None if there is none or it is damaged.
 
-    A damaged file is renamed to ``*.damaged`` with a warning, and never loaded half.
+    A damaged file is renamed to ``*.damaged`` with a warning, and never loaded half. So is one of whose
+    ``about`` the function ``check`` raises a ValueError: one that is whole, but of something else.
 
     Raises
     ------
@@ -114,9 +120,12 @@ def read_tensors(path):
     if not path.is_file():
         return None
     try:
-        return verified_tensors(path)
+        tensors, about = verified_tensors(path)
+        if check is not None:
+            check(about)
+        return tensors, about
     except PermissionError:
-        raise
+        raise PermissionError(f"{path} may not be read; change its permissions or give another folder") from None
     except (OSError, ValueError) as error:
         reason = str(error)
     aside = path.with_name(path.name + ".damaged")

@@ -1,8 +1,11 @@
 """The machine under a training: its devices, its signals, its terminal."""
 
+import multiprocessing
+import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import torch
@@ -71,6 +74,34 @@ def interruptible():
         yield
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
+def deaf_to_ctrl_c():
+    """Processes that start inside do not hear Ctrl-C, which a terminal sends to all: their parent ends them.
+
+    Does nothing outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def end_with_parent():
+    """End this process, by SIGTERM, soon after the one that started it has died, however it did."""
+
+    def watch(parent):
+        parent.join()
+        while True:  # the first may only end a training, with its checkpoint
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    threading.Thread(target=watch, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
 class HeldSignals:

@@ -166,7 +166,11 @@ def _opened(path):
             return {entry.filename: archive.read(entry) for entry in entries}
     except FileNotFoundError:
         raise FileNotFoundError("there is no such file") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+    except IsADirectoryError:
+        raise ValueError(f"{path.name} is a folder; give the files in it") from None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise PermissionError(f"{path} may not be read; change its permissions") from None
         raise ValueError(f"{path.name} is no denoiser that gahb store pack wrote, or it is damaged: {error}") from None
 
 
@@ -188,7 +192,8 @@ def _trained(files, folder):
     seen = about(folder)["made"]["images_seen"]
     network = verified_tensors(folder / "weights.safetensors")[1]
     size = {"in_channels": network["size"]["in_channels"], **recipe.size}
-    if (network["network"], network["size"]) != (recipe.network, size):
+    named = network.get("denoiser", folder.name)
+    if (network["network"], network["size"], named) != (recipe.network, size, folder.name):
         raise ValueError("its weights are of another network than its recipe's")
     return Carried(folder.name, int(seen), recipe.images_seen, True)
 

@@ -256,7 +256,7 @@ def verdict(claim, measured, scale):
         holds = claim.holds(_numbers(measured), scale)
     except KeyError as error:
         raise ValueError(f"the ledger records nothing named {error} for claim {claim.id}; measure it again") from None
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, ArithmeticError) as error:
         raise ValueError(f"the record of claim {claim.id} is damaged ({error}); measure it again") from None
     return "reproduced" if holds else "not reproduced"
 

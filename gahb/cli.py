@@ -123,8 +123,8 @@ def train(scale, only, faces, scenes, store, seed, device, jobs, time_limit, clu
     """Train the denoisers of a scale that the store lacks.
 
     \b
-    Example: gahb train --scale paper --only faces-S1-N10000 --time-limit 540
-             gahb train --scale paper --cluster slurm --slurm gpus-per-node=1
+    Example: gahb train --scale paper --only faces --faces my_faces/ --time-limit 540
+             gahb train --scale paper --only disks --cluster slurm --slurm gpus-per-node=1
     """
     from gahb import jobs as work
     from gahb import scales
@@ -168,7 +168,7 @@ def carried():
     \b
     Example: gahb store pack --to carried/
              gahb store unpack carried/*.zip
-             gahb store ship --scale laptop
+             gahb store ship --scale laptop --faces my_faces/ --scenes my_scenes/
     """
 
 
@@ -205,7 +205,7 @@ def unpack(files, store):
     for file in files:
         try:
             click.echo(carry.unpack(file, store))
-        except (ValueError, RuntimeError, FileNotFoundError) as error:  # of this file alone
+        except (ValueError, RuntimeError, FileNotFoundError, PermissionError) as error:  # of this file alone
             click.echo(f"{file} FAILED: {error}")
             failed += 1
     if failed:
@@ -232,7 +232,7 @@ def ship(scale, faces, scenes, store, seed, to):
 
     scale = known.get(scale)
     recipes = jobs.chosen_recipes(scale, (), faces, scenes, seed, store)
-    for name in shipping.ship(recipes, store, to or SHIPPED / scale.name):
+    for name in shipping.ship(recipes, store, Path(to).expanduser() if to else SHIPPED / scale.name):
         click.echo(name)
 
 
@@ -247,7 +247,7 @@ def claims(scale, figures):
     from gahb import claims as ledger
     from gahb import notebook
 
-    folder = Path(figures or notebook.default_figures()) / scale
+    folder = Path(figures or notebook.default_figures()).expanduser() / scale
     measured = ledger.read(folder)
     if not measured:
         raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {scale} first")
@@ -268,7 +268,7 @@ def data(path, size, sheet):
     """
     from gahb import survey as surveys
 
-    sheet = sheet or surveys.default_sheet(path)
+    sheet = Path(sheet).expanduser() if sheet else surveys.default_sheet(path)
     surveys.check_sheet(sheet, path)
     found = surveys.survey(path, size)
     click.echo("\n".join(found.lines()))

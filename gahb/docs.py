@@ -64,10 +64,14 @@ def build(folder, runs):
     modules = ["gahb", *(module.name for module in pkgutil.walk_packages(gahb.__path__, "gahb."))]
     modules = [name for name in modules if "._" not in name]
     _describe(modules, folder)
-    pages = [
-        _convert(path, folder / "notebooks" / path.parent.name / f"{path.stem}.html")
-        for path in sorted(Path(runs).glob("*/[0-9][0-9]_*.ipynb"))
-    ]
+    pages = []
+    for path in sorted(Path(runs).glob("*/[0-9][0-9]_*.ipynb")):
+        page = folder / "notebooks" / path.parent.name / f"{path.stem}.html"
+        try:
+            pages.append(_convert(path, page))
+        except (ValueError, AttributeError, KeyError) as error:  # cut short, or no notebook
+            told = " ".join(str(error).split())[:100]
+            warnings.warn(f"{path.name} of {path.parent.name} is left out; run it again ({told})", stacklevel=2)
     about = html.escape(gahb.__doc__.split("\n\n")[1])
     links = [(f"{page.stem} ({page.parent.name})", page.relative_to(folder).as_posix()) for page in pages]
     notebooks = _list(links) if links else "<p>None yet: <code>make reproduce</code> makes them.</p>"

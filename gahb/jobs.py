@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gahb import scales, store
-from gahb._machine import interruptible, pick_device
+from gahb._machine import deaf_to_ctrl_c, end_with_parent, interruptible, pick_device
 from gahb.training import TrainingFailed, TrainingStopped
 
 
@@ -38,12 +38,15 @@ def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0, folder=None)
     The photographs, once prepared, are kept in the store ``folder``, where the notebooks find them.
     """
     cache = Path(folder or store.default_store()) / "photographs"
-    recipes = scales.recipes(scale, scales.faces(scale, faces, cache), scales.scenes(scale, scenes, cache), seed)
-    chosen = [recipe for recipe in recipes if not only or any(recipe.name.startswith(name) for name in only)]
+    names = scales.names(scale)
+    chosen = [name for name in names if name.startswith(tuple(only) or "")]
     if not chosen:
-        names = ", ".join(recipe.name for recipe in recipes)
-        raise ValueError(f"--only {' '.join(only)} names no denoiser of {scale.name}; they are {names}")
-    return chosen
+        raise ValueError(f"--only {' '.join(only)} names no denoiser of {scale.name}; they are {', '.join(names)}")
+    needs = {kind: any(name.startswith(of) for name in chosen) for kind, of in scales.OF_PHOTOGRAPHS.items()}
+    faces = scales.faces(scale, faces, cache) if needs["faces"] else None
+    scenes = scales.scenes(scale, scenes, cache) if needs["scenes"] else None
+    recipes = scales.recipes(scale, faces, scenes, seed)
+    return [recipe for recipe in recipes if recipe.name.startswith(tuple(only) or "")]
 
 
 def lacking(recipes, folder, echo):
@@ -116,8 +119,9 @@ def _in_processes(arguments, jobs):
     """As :func:`_train_one` for each, in ``jobs`` processes, as they come."""
     threads = max(1, cores() // jobs)
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch can hang
-    with ProcessPoolExecutor(jobs, context, _use_threads, (threads,)) as pool:
-        futures = [pool.submit(_train_in_process, *each) for each in arguments]
+    with ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
+        with deaf_to_ctrl_c():
+            futures = [pool.submit(_train_in_process, *each) for each in arguments]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -126,13 +130,19 @@ def _in_processes(arguments, jobs):
                 "a process that trained died, perhaps for want of memory; checkpoints are kept: go on with --jobs 1"
             ) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()  # each writes its checkpoint and ends
+            end_all(pool)  # each writes its checkpoint first
             raise
 
 
-def _use_threads(threads):
+def end_all(pool):
+    """End the processes of a pool by SIGTERM, and begin nothing more."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
+def _begin(threads):
+    end_with_parent()
     torch.set_num_threads(threads)
 
 

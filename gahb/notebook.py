@@ -132,6 +132,8 @@ def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=
     """
     _refuse_unknown()
     scale = scales.get(scale)
+    # papermill takes a folder called 2024 for a number
+    faces, scenes, store, figures = (None if path is None else str(path) for path in (faces, scenes, store, figures))
     for name, source in (("faces", faces), ("scenes", scenes)):
         if source is not None and source != "lfw" and not Path(source).expanduser().exists():
             raise FileNotFoundError(f"{name}: there is no folder or file {source}")

@@ -69,6 +69,8 @@ def _read_state(path):
         # The authors' checkpoints pickle their command line as an argparse.Namespace: plain data.
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise PermissionError(f"{path} may not be read; change its permissions") from None
     except Exception as error:  # damaged bytes can fail in any way
         reason = "it is damaged or not a file of torch.save"
         if re.search("unsupported (global|class)", str(error), re.IGNORECASE):

@@ -144,12 +144,17 @@ def report(folder):
     measured = claims.read(folder)
     scale = provenance.get("scale", {}).get("name", folder.name)
     rows = [claims.entry(claim, measured.get(claim.id), scale) for claim in claims.CLAIMS]
+    try:
+        made = [_setting(provenance), _deviations(provenance), _denoisers(provenance)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"provenance.json in {folder} is damaged or was altered ({error!r}); put an earlier copy back, or move it "
+            "away and run the notebooks again, which write it anew"
+        ) from None
     parts = [
         f"# Generalization in diffusion models, at {scale} scale",
         _summary(rows, scale),
-        _setting(provenance),
-        _deviations(provenance),
-        _denoisers(provenance),
+        *made,
         "## Claims of the paper",
         claims_table(rows),
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else "",

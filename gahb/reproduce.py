@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from gahb import notebook, report, scales
 from gahb._files import write_text
-from gahb.jobs import chosen_recipes, cores, pick_jobs, train_all
+from gahb._machine import deaf_to_ctrl_c, end_with_parent, interruptible
+from gahb.jobs import chosen_recipes, cores, end_all, pick_jobs, train_all
 from gahb.store import default_store, project
 
 KERNEL = "python3"  # the one of the environment that runs this, whatever name a notebook recorded
@@ -68,12 +70,18 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo
     list of str
         Names of the notebooks that failed.
     """
+    with interruptible():
+        return _reproduce(scale, only, runs, figures, jobs, echo, parameters)
+
+
+def _reproduce(scale, only, runs, figures, jobs, echo, parameters):
     begun = time.monotonic()
     scale, paths = scales.get(scale), notebooks(only)
     figures = Path(figures or notebook.default_figures()).expanduser().resolve()
     runs = Path(runs or project() / "runs").expanduser().resolve() / scale.name
-    runs.mkdir(parents=True, exist_ok=True)
-    report.report(figures / scale.name)  # a damaged ledger is told now, not after hours
+    for folder in (runs, figures / scale.name):  # told now, not after hours
+        _check_writable(folder)
+    report.report(figures / scale.name)  # so is a damaged ledger
     parameters = _absolute(parameters | {"scale": scale.name, "figures": str(figures)})
     count = pick_jobs(scale, parameters.get("device", "auto"), jobs)
     if not only:
@@ -108,14 +116,32 @@ def _run_all(arguments, count):
         if count == 1:
             yield from (_timed(*each) for each in arguments)
             return
-        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
-            yield from (future.result() for future in [pool.submit(_timed, *each) for each in arguments])
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+            with deaf_to_ctrl_c():
+                futures = [pool.submit(_timed, *each) for each in arguments]
+            try:
+                yield from (future.result() for future in futures)
+            except BaseException:
+                end_all(pool)  # each ends its kernel first
+                raise
 
 
 def _timed(path, output, parameters, timeout):
     """What :func:`run_notebook` returns, and the seconds that it took."""
     begun = time.monotonic()
-    return run_notebook(path, output, parameters, timeout), time.monotonic() - begun
+    with interruptible():
+        return run_notebook(path, output, parameters, timeout), time.monotonic() - begun
+
+
+def _check_writable(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written to ({error.strerror}); give other folders with --figures and --runs"
+        ) from None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from gahb import datasets, shipping
 from gahb.training import Recipe
 
+OF_PHOTOGRAPHS = {"faces": ("faces", "shuffled"), "scenes": ("scenes",)}  # beginnings of the names of denoisers
 STAND_INS = 90  # test faces of the 100 inside scikit-image, near duplicates left out
 
 PAPER_TRAINING = {  # Appendix A, with the authors' code for what it leaves out
@@ -110,7 +111,7 @@ class Scale:
     slope_db: tuple = (24, 40)
     face_slope_db: tuple = (0, 20)
     samples: int = 200
-    analysed: int = 8
+    analysed: int = 32
     step_size: float = 0.01
     sigma_0: float = 1.0
     sigma_end: float = 0.01
@@ -256,18 +257,32 @@ def ray_recipe(scale, seed=0):
     return _synthetic(scale, "ray", {"class": "ray"}, seed)
 
 
-def recipes(scale, faces, scenes, seed=0):
-    """Every recipe of a scale, in the order in which the notebooks ask for them."""
+def names(scale):
+    """The name of every denoiser of a scale."""
     return [
-        *(photograph_recipe(scale, faces, "S1", N, seed) for N in scale.face_N),
-        *(photograph_recipe(scale, faces, "S2", N, seed) for N in scale.face_N),
-        *(photograph_recipe(scale, scenes, part, seed=seed) for part in ("S1", "S2")),
+        *(f"faces-{part}-N{N}" for part in ("S1", "S2") for N in scale.face_N),
+        *(f"scenes-{part}-N{scale.scene_N}" for part in ("S1", "S2")),
+        *(recipe.name for recipe in recipes(scale, None, None)),
+        f"shuffled-N{max(scale.face_N)}",
+    ]
+
+
+def recipes(scale, faces, scenes, seed=0):
+    """Every recipe of a scale, in the order in which the notebooks ask for them.
+
+    Without faces or scenes (None) those that need them are left out.
+    """
+    face_parts = () if faces is None else ("S1", "S2")
+    scene_parts = () if scenes is None else ("S1", "S2")
+    return [
+        *(photograph_recipe(scale, faces, part, N, seed) for part in face_parts for N in scale.face_N),
+        *(photograph_recipe(scale, scenes, part, seed=seed) for part in scene_parts),
         *(c_alpha_recipe(scale, alpha, seed=seed) for alpha in scale.alphas),
         *(c_alpha_recipe(scale, alpha, scale.background_alpha, seed) for alpha in scale.contour_alphas),
         disks_recipe(scale, seed),
         ray_recipe(scale, seed),
         sinusoids_recipe(scale, seed),
-        shuffled_recipe(scale, faces, seed),
+        *([] if faces is None else [shuffled_recipe(scale, faces, seed)]),
     ]
 
 

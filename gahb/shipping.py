@@ -5,7 +5,6 @@ A folder there is one of a store, with weights in half precision (but see ``WHOL
 """
 
 import json
-import shutil
 from pathlib import Path
 
 from gahb import store
@@ -46,7 +45,10 @@ def ship(recipes, folder=None, to=None):
         raise FileNotFoundError(f"the store {folder} lacks {', '.join(missing)}; train them first")
     for recipe in chosen:
         source, target = folder / store.identity(recipe), Path(to) / store.identity(recipe)
-        tensors, about = read_tensors(source / "weights.safetensors")
+        found = read_tensors(source / "weights.safetensors")
+        if found is None:
+            raise ValueError(f"the weights in {source.name} are damaged; train that denoiser again")
+        tensors, about = found
         # No checksum of the images: that of photographs is in the recipe, and generated ones differ between
         # machines in the last digit.
         about = {key: about[key] for key in ("network", "size")}
@@ -54,7 +56,7 @@ def ship(recipes, folder=None, to=None):
         tensors = {key: value if whole else value.half() for key, value in tensors.items()}
         write_tensors(target / "weights.safetensors", tensors, about)
         write_text(target / "recipe.json", (source / "recipe.json").read_text(encoding="utf-8"))
-        shutil.copyfile(source / "history.csv", target / "history.csv")
+        write_text(target / "history.csv", (source / "history.csv").read_text(encoding="utf-8"))
     return [store.identity(recipe) for recipe in chosen]
 
 

@@ -120,8 +120,13 @@ def place(recipe, store=None):
 
 
 def has(recipe, store=None):
-    """Whether the store or the package has the weights of a recipe (they are verified when they are loaded)."""
-    return place(recipe, store) is not None
+    """Whether the store or the package has the weights of a recipe, whole; damaged ones are set aside."""
+    while folder := place(recipe, store):
+        if _weights(folder) is not None:
+            return True
+        if (folder / "weights.safetensors").is_file():  # and could not be set aside, as on a read-only disk
+            return False
+    return False
 
 
 def load(folder, device="cpu", recipe=None):
@@ -132,7 +137,7 @@ def load(folder, device="cpu", recipe=None):
     ValueError
         If ``recipe`` is given with images, and the denoiser was trained on others.
     """
-    found = read_tensors(Path(folder) / "weights.safetensors")
+    found = _weights(Path(folder))
     if found is None:
         return None
     tensors, about = found
@@ -146,10 +151,24 @@ def load(folder, device="cpu", recipe=None):
     return net.to(pick_device(device)).to(memory_format=torch.channels_last).eval()
 
 
+def _weights(folder):
+    """Tensors and what is said about them, or None if there are none, or they are damaged or of another denoiser."""
+
+    def check(about):
+        if not {"network", "size"} <= about.keys():
+            raise ValueError("it holds no weights")
+        if about.get("denoiser", folder.name) != folder.name:
+            raise ValueError(f"it holds the weights of {about['denoiser']}")
+
+    return read_tensors(folder / "weights.safetensors", check)
+
+
 def stored(store=None):
-    """What a store holds: a list of the dicts in the ``recipe.json`` files, in order of their names."""
+    """What a store holds, whole: a list of the dicts in the ``recipe.json`` files, in order of their names."""
     rows = []
     for weights in sorted(Path(store or default_store()).expanduser().glob("*/weights.safetensors")):
+        if _weights(weights.parent) is None:
+            continue
         try:
             rows.append(about(weights.parent) | {"folder": weights.parent.name})
         except (OSError, ValueError) as error:
@@ -167,7 +186,8 @@ def about(folder):
     """
     about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     with suppress(AttributeError, KeyError, TypeError):
-        complete = {"images_seen", "seconds", "device"} <= about["made"].keys()
+        made = about["made"]
+        complete = all(type(made[key]) in (int, float) for key in ("images_seen", "seconds")) and made["device"]
         if complete and _folder_name(about["recipe"]) == folder.name:
             return about
     raise ValueError("it is not of the recipe that its folder is named after")
@@ -190,7 +210,7 @@ def _save(net, recipe, images, folder, device):
     write_history(folder / "history.csv", history)
     write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
     size = {"in_channels": net.in_channels, **recipe.size}
-    about = {"network": recipe.network, "size": size, "images": digest(images)}
+    about = {"denoiser": folder.name, "network": recipe.network, "size": size, "images": digest(images)}
     write_tensors(folder / "weights.safetensors", net.state_dict(), about)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
@@ -208,7 +228,7 @@ def locked(folder, wait=True):
         print(f"{folder.name} is being trained by another process; waiting for it", file=sys.stderr)
         lock.acquire()
     except OSError as error:
-        raise OSError(f"the store {folder.parent} cannot be written to: {error}; give another with store=") from None
+        raise OSError(f"the store {folder.parent} cannot be written to: {error}; give another store") from None
     try:
         yield
     finally:

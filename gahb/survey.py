@@ -15,6 +15,7 @@ from gahb.datasets.photographs import near_duplicates, spread
 
 MARK = "gahb contact sheet"  # in each sheet, so that no other picture is ever overwritten
 PARTITION = "list_eval_partition.*"  # of CelebA: .csv as Kaggle has it, .txt as torchvision
+LARGEST = 1024  # pixels: tens of thousands of larger images fit no memory
 BLOCK = 256  # images between two moves of the bar
 
 
@@ -103,7 +104,8 @@ def survey(source, size=40, progress=True):
     ValueError
         If it holds no images, or is of a kind that cannot be read.
     """
-    _checks.count(size, "size", 4)
+    if _checks.count(size, "size", 4) > LARGEST:
+        raise ValueError(f"size must be at most {LARGEST}, got {size}")
     reader = _sources.open_source("data", source)
     if not len(reader):
         message = f"data: {reader} holds no images; give a folder of images or an array."

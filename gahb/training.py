@@ -254,9 +254,11 @@ class _Run:
                     yield index, optimizer.state[parameter]
 
     def fail(self, what):
+        kept = self.checkpoint is not None and self.checkpoint.is_file()
         raise TrainingFailed(
-            f"the training of {self.recipe.name} failed after {self.seen:,} images: {what}. Its last good checkpoint "
-            f"is kept. Lower learning_rate ({self.recipe.learning_rate:g}) or raise batch_size."
+            f"the training of {self.recipe.name} failed after {self.seen:,} images: {what}. "
+            + ("Its last good checkpoint is kept. " if kept else "")
+            + f"Lower learning_rate ({self.recipe.learning_rate:g}) or raise batch_size."
         )
 
     def save(self):

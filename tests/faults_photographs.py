@@ -91,6 +91,16 @@ def form(kind):
     return provoke
 
 
+def pipe(folder):
+    """Who reads it waits for ever."""
+    os.mkfifo(folder / "a.png")
+
+
+def floats_beyond_one(tmp_path):
+    levels = Image.fromarray(picture(0, 16, 16, 1)[..., 0].astype(np.float32))
+    return beside_good_ones(lambda folder: levels.save(folder / "a.tif"))(tmp_path)
+
+
 def no_permission(tmp_path):
     inner = Image.open
 
@@ -157,7 +167,9 @@ IMAGES = [
     ("image: HTML", content("a.jpg", PAGE.encode()), goes_on(["a.jpg (a web page)"])),
     ("image: text", content("a.gif", b"no image"), goes_on(["a.gif (not an image)"])),
     ("image: pickle", content("a.tif", pickle.dumps({"a": 1})), goes_on(["a.tif (not an image)"])),
-    ("image: too many pixels", content("a.png", bomb()), goes_on(["a.png (DecompressionBombError)"])),
+    ("image: too many pixels", content("a.png", bomb()), goes_on(["a.png (too large)"])),
+    ("image: floats beyond [0, 1]", floats_beyond_one, goes_on(["a.tif (intensities not in [0, 1])"])),
+    ("image: a pipe", beside_good_ones(pipe), goes_on(["a.png (not a regular file)"])),
     ("image: link to nothing", link_to("nothing"), goes_on(["a.png (No such file or directory)"])),
     ("image: link to itself", link_to("a.png"), goes_on(["a.png (Too many levels of symbolic links)"])),
     ("image: no permission", no_permission, goes_on(["x.png (Permission denied)"])),
@@ -291,6 +303,8 @@ GIVEN = [  # name of the file, what writes it, the sentence that it gets after i
     ("one.npz", savez(images=PIXELS[0]), r"has shape \(16, 16\); images \(n, H, W\), .* are expected"),
     ("which.npz", savez(a=PIXELS, b=PIXELS), r"holds \['a', 'b'\]; name the array of images 'images'"),
     ("one.png", one_image, r"is one image; give the folder it is in"),
+    ("pipe.npy", os.mkfifo, r"is neither a folder nor a file; give a folder of images or an array"),
+    ("keys.pt", lambda path: torch.save({1: torch.ones(2), "b": torch.ones(2)}, path), r"holds \['1', 'b'\]; name"),
     ("leaves.zip", escaping_zip, r"is neither a folder .*; unpack an archive first"),
     ("leaves.tar.gz", escaping_tar, r"is neither a folder .*; unpack an archive first"),
     ("object.npy", objects, NO_CODE),

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -16,7 +17,7 @@ from test_files import full_disk
 from test_sources import fill
 from test_store import DAMAGE, contents, folder_of, get, recipe
 
-from gahb import claims, store, training
+from gahb import claims, shipping, store, training
 from gahb import figures as look
 from gahb.cli import main
 from gahb.datasets import faces
@@ -124,13 +125,59 @@ def foreign_safetensors(tmp_path):
     return "made again"
 
 
+def of_another_denoiser(tmp_path):
+    """Weights that were copied from the folder of another recipe of the same network."""
+    get(tmp_path)
+    get(tmp_path, recipe(seed=1))
+    other = tmp_path / store.identity(recipe(seed=1)) / "weights.safetensors"
+    (folder_of(tmp_path) / "weights.safetensors").write_bytes(other.read_bytes())
+    assert not store.has(recipe(), tmp_path) and other.is_file()
+    assert_undisturbed(get(tmp_path))
+    return "made again"
+
+
+def a_checkpoint_as_weights(tmp_path):
+    get(tmp_path)
+    with pytest.raises(TrainingStopped):
+        get(tmp_path, recipe(seed=1), time_limit=0.01)
+    other = tmp_path / store.identity(recipe(seed=1)) / "checkpoint.safetensors"
+    (folder_of(tmp_path) / "weights.safetensors").write_bytes(other.read_bytes())
+    assert_undisturbed(get(tmp_path))
+    return "made again"
+
+
+def listed_with_damaged_weights(tmp_path):
+    get(tmp_path)
+    os.truncate(folder_of(tmp_path) / "weights.safetensors", 100)
+    return store.stored(tmp_path)
+
+
+def seconds_gone(tmp_path):
+    """A ``recipe.json`` whose seconds are null."""
+    get(tmp_path)
+    file = folder_of(tmp_path) / "recipe.json"
+    file.write_text(re.sub(r'"seconds": [\d.]+', '"seconds": null', file.read_text()))
+    return store.stored(tmp_path)
+
+
+def ship_damaged(tmp_path):
+    chosen = replace(recipe(), data={"class": "disks"})
+    get(tmp_path, chosen)
+    os.truncate(tmp_path / store.identity(chosen) / "weights.safetensors", 100)
+    try:
+        with pytest.warns(UserWarning, match=NOTICED.format("weights")):
+            shipping.ship([chosen], tmp_path, tmp_path / "to")
+    finally:
+        assert not (tmp_path / "to").exists()
+
+
 KINDS = {"empty": "zero bytes", "truncated": "truncated", "altered": "altered", "pickle": "a pickle"}
 NOTICED = r"^{0}\.safetensors in [\w-]+ is damaged \(.+\); set aside as {0}\.safetensors\.damaged"
 UNREADABLE = r"recipe\.json in [\w-]+ cannot be read"
 BROKEN = {"zero bytes": "", "truncated": '{"made": {"gahb', "a dict": "{}", "a list": "[]", "keys": '{"made": {}}'}
 RECORDS = {
     "claims.json": {"a dict": "{}", "numbers": "[1]", "no names": '[{"id": "5.2", "measured": 0.95}]'},
-    "provenance.json": {"a list": "[]", "a word": '{"scale": "smoke"}'},
+    "provenance.json": {"a list": "[]", "a word": '{"scale": "smoke"}', "no keys": '{"data": {"faces": {}}}'},
 }
 ALTERED = r"{} in .*smoke is damaged or was altered \(.+\); put an earlier copy back, or move it away and run the note"
 STORE = [
@@ -148,6 +195,11 @@ STORE = [
     ),
     ("recipe.json: altered", altered_recipe, goes_on([], f"{UNREADABLE}: it is not of the recipe that its folder")),
     ("weights: of another program", foreign_safetensors, goes_on("made again", NOTICED.format("weights"))),
+    ("weights: of another denoiser", of_another_denoiser, goes_on("made again", "it holds the weights of tiny-")),
+    ("weights: a checkpoint", a_checkpoint_as_weights, goes_on("made again", "it holds no weights")),
+    ("weights: damaged, listed", listed_with_damaged_weights, goes_on([], NOTICED.format("weights"))),
+    ("weights: damaged, shipped", ship_damaged, refused(ValueError, "weights in tiny-.* are damaged; train that")),
+    ("recipe.json: null", seconds_gone, goes_on([], UNREADABLE)),
     ("weights: of other images", other_images, refused(ValueError, "was trained on other images .* checksum")),
     ("checkpoint: of another recipe", foreign_checkpoint, goes_on("made again", "of another recipe; tiny starts anew")),
     ("checkpoint: left beside weights", checkpoint_beside_weights, goes_on(["weights.safetensors"])),
@@ -223,7 +275,7 @@ def full_cache(tmp_path):
 
 
 ROOM = "could not be written in .*Free some space there or give another folder; what was there before is intact"
-NO_STORE = "the store .*here.* cannot be written to: .*; give another with store="
+NO_STORE = "the store .*here.* cannot be written to: .*; give another store"
 NO_CACHE = "prepared photographs cannot be kept in .*cache.*; give another folder"
 DISKS = [
     (

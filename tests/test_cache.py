@@ -184,17 +184,31 @@ def test_two_processes_at_once_read_each_image_once(source, tmp_path):
     assert outcomes == [(checksum, "0"), (checksum, "8")]
 
 
+def test_photographs_that_nothing_asks_for_are_not_prepared(tmp_path, monkeypatch):
+    prepared, read = [], _sources.Array.read
+    monkeypatch.setattr(_sources.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
+    smoke = scales.get("smoke")
+    for only, source in (["disks"], None), (["scenes-S2"], "scenes"), (["shuffled", "ray"], "faces"):
+        found = jobs.chosen_recipes(smoke, only, folder=tmp_path / only[0])
+        assert [recipe.name for recipe in found] == [
+            name for name in scales.names(smoke) if name.startswith(tuple(only))
+        ]
+        assert prepared == ([] if source is None else [f"the {source} inside scikit-image"])
+        prepared.clear()
+
+
 def test_notebooks_and_training_share_what_is_kept_in_the_store(tmp_path, monkeypatch):
     prepared, read = [], _sources.Array.read
     monkeypatch.setattr(_sources.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
     store, figures = str(tmp_path / "store"), str(tmp_path / "figures")
-    recipes = jobs.chosen_recipes(scales.get("smoke"), ["faces-S1"], folder=store)
+    recipes = jobs.chosen_recipes(scales.get("smoke"), ["faces-S1", "scenes"], folder=store)
     both = ["the faces inside scikit-image", "the scenes inside scikit-image"]
     assert prepared == both
     for name in ("01_memorization_transition", "02_model_variance"):
         run = notebook.start(name, store=store, figures=figures)
         recipe = scales.photograph_recipe(run.scale, run.faces(), "S1")
         assert run.scenes().manifest["kind"] == "scenes"
-        assert recipe.settings() == recipes[-1].settings() and torch.equal(recipe.images, recipes[-1].images)
+        (ahead,) = (each for each in recipes if each.name == recipe.name)
+        assert recipe.settings() == ahead.settings() and torch.equal(recipe.images, ahead.images)
     assert prepared == both
     assert len(kept(tmp_path / "store" / "photographs")) == 4

@@ -150,7 +150,10 @@ def test_a_measurement_that_lacks_what_the_rule_reads_is_named():
         claims.verdict(claims.find("5.3"), {"count": 7}, "laptop")
 
 
-@pytest.mark.parametrize(("id", "measured"), [("5.2", {"cosine": "0.95"}), ("1.1", {"psnr": "x"}), ("2.4", {})])
+@pytest.mark.parametrize(
+    ("id", "measured"),
+    [("5.2", {"cosine": "0.95"}), ("1.1", {"psnr": "x"}), ("2.4", {}), ("6.3", {"rank": 0, "rank_shuffled": 1})],
+)
 def test_a_measurement_that_cannot_be_judged_is_named(id, measured):
     measured |= {key: [] for key in ("pair", "nearest", "pair_centered", "nearest_centered")} if id == "2.4" else {}
     with pytest.raises(ValueError, match=rf"the record of claim {id} is damaged .*; measure it again"):

@@ -73,7 +73,7 @@ def time_limit(tmp_path):
 
 
 GONE_ON = goes_on("goes on from the checkpoint")
-NAN_LOSS = r"faces-S1-N10 failed after .* checkpoint is kept\. Lower learning_rate \(1e\+30\) or raise batch_size"
+NAN_LOSS = r"faces-S1-N10 failed after 16 images: its loss became nan\. Lower learning_rate \(1e\+30\) or raise"
 NAN_WEIGHT = r"tiny failed after 56 images: .* is not finite\. .* is kept\. Lower"
 STOPPED = "tiny stopped at its time limit .*; the same command goes on from there"
 TRAININGS = [
@@ -141,6 +141,7 @@ HEAVY = {
     "kill -9 at any moment": "test_store_processes::test_kill_at_any_moment",
     "Ctrl-C at any line": "test_training_interrupted::test_ctrl_c_anywhere_leaves_a_whole_checkpoint",
     "Ctrl-C and SIGTERM from outside": "test_store_processes::test_signals_from_outside",
+    "Ctrl-C, SIGTERM or kill -9 among several processes": "test_processes::test_a_signal_ends_all_processes",
     "a rival process": RIVALS,
     "a dead holder of the lock": RIVALS,
     "two processes prepare photographs": "test_cache::test_two_processes_at_once_read_each_image_once",
@@ -155,6 +156,8 @@ HEAVY = {
     "a bad parameter of a notebook": "test_notebook::test_bad_parameters_fail_with_one_sentence",
     "CelebA with its zip, masks, hidden files": "test_layouts::test_celeba_as_kaggle_and_torchvision_lay_it_out",
     "a damaged LMDB export": "test_layouts::test_damaged_and_several_exports_are_refused",
+    "a truncated LMDB export": "test_layouts::test_a_truncated_export_is_told_and_does_not_end_the_process",
+    "an executed notebook cut short": "test_docs::test_no_link_and_no_image_is_broken",
     "no network": "test_photographs::test_without_a_network_the_error_says_what_to_give",
     "planted code that would run": "test_sources::test_the_malicious_object_would_run",
 }

@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import resource
+import stat
 import warnings
 from contextlib import contextmanager
 
@@ -130,15 +131,30 @@ def test_a_pickle_is_never_run(tmp_path):
 
 
 def test_no_permission_is_not_damage(tmp_path, monkeypatch):
+    """Of a file that may not be read safetensors says that it is not there."""
     write_tensors(tmp_path / "t", TENSORS, ABOUT)
 
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(_files, "safe_open", refuse)
-    with pytest.raises(PermissionError):
+    def gone(*args, **kwargs):
+        raise FileNotFoundError("No such file or directory")
+
+    monkeypatch.setattr(_files.Path, "open", refuse)
+    monkeypatch.setattr(_files, "safe_open", gone)
+    with pytest.raises(PermissionError, match="t may not be read; change its permissions"):
         read_tensors(tmp_path / "t")
     assert names(tmp_path) == ["t"]
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    former = os.umask(0o027)
+    try:
+        write_tensors(tmp_path / "t", TENSORS, ABOUT)
+        write_text(tmp_path / "u", "")
+    finally:
+        os.umask(former)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "tu"] == [0o640, 0o640]
 
 
 def test_damaged_file_in_a_read_only_folder(tmp_path, monkeypatch):

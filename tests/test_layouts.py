@@ -1,6 +1,7 @@
 """Sets of photographs as they are handed out: CelebA, CelebA-HQ, LSUN; read whole, in the order of their names."""
 
 import io
+import os
 import sys
 import zipfile
 
@@ -136,6 +137,14 @@ def test_an_export_is_kept_and_read_again_where_it_changed(tmp_path, monkeypatch
     assert order(scenes(folder, size=20, N=2, test_size=1, cache=cache).manifest)[0] == "0f22"
     with pytest.raises(ValueError, match="has 5 usable photographs"):
         scenes(folder, size=20, N=2, test_size=2, cache=cache)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2, 0.02])
+def test_a_truncated_export_is_told_and_does_not_end_the_process(share, tmp_path):
+    file = export(tmp_path / "lsun") / "data.mdb"
+    os.truncate(file, int(share * file.stat().st_size))
+    with pytest.raises(ValueError, match=r"LMDB export lsun (is truncated; copy|could not be read .*; )"):
+        scenes(tmp_path / "lsun", size=20, N=2, test_size=1)
 
 
 def test_without_the_package_the_sentence_says_what_to_install(tmp_path, monkeypatch):

@@ -25,6 +25,14 @@ def test_bad_parameters_fail_with_one_sentence(parameters, sentence, tmp_path):
         notebook.start("test", store=tmp_path, figures=tmp_path, **parameters)
 
 
+def test_a_folder_whose_name_is_a_number(tmp_path, monkeypatch):
+    """Papermill takes 2024 for a number."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2024").mkdir()
+    run = notebook.start("test", faces=2024, store=2025, figures=2026)
+    assert (run.faces_source, str(run.store), str(run.figures)) == ("2024", "2025", "2026/smoke")
+
+
 def test_start_takes_the_parameters_of_the_notebooks():
     taken = set(inspect.signature(notebook.start).parameters) - {"notebook"}
     assert taken == set(notebook.PARAMETERS) - {"denoiser"}  # of notebook 03 alone, which reads it itself

@@ -116,7 +116,7 @@ def test_what_the_package_holds():
     """Every denoiser in gahb/pretrained is whole, in half precision, of a recipe of its scale, and holds no face."""
     folders = sorted(store.SHIPPED.glob("*/*/"))
     # Of each: faces and scenes twice, 7 of C-alpha, disks, ray, sinusoids, shuffled.
-    assert Counter(folder.parent.name for folder in folders) == {"laptop": 15, "laptop-40x40": 15}
+    assert Counter(folder.parent.name for folder in folders) == {"laptop": 15}
     for folder in folders:
         recipe = Recipe(**json.loads((folder / "recipe.json").read_text())["recipe"])
         assert store.identity(recipe) == folder.name

@@ -1,8 +1,10 @@
 """From image files and arrays in any of their forms to gray, square, uint8 pixels."""
 
 import contextlib
+import errno
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,6 +42,8 @@ def read_gray(file):
     """Gray image (1, H, W) of a path or an open file, upright, and its form: height, width, mode."""
     from PIL import Image, ImageOps
 
+    if isinstance(file, Path) and file.exists() and not file.is_file():  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "not a regular file")
     with warnings.catch_warnings(action="ignore"), Image.open(file) as image:  # such as a palette's transparency
         mode = image.mode
         image = ImageOps.exif_transpose(image)
@@ -54,9 +58,11 @@ def read_gray(file):
 
 def why_unreadable(file, error):
     """In a few words and without paths, why an image could not be read."""
-    from PIL import UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
-    with contextlib.suppress(OSError):  # such as a link to nothing, whose error says so
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    with contextlib.suppress(OSError):
         start = first_bytes(file)
         if not start:
             return "empty"
@@ -64,11 +70,13 @@ def why_unreadable(file, error):
             return "a web page"
         if isinstance(error, UnidentifiedImageError):
             return "not an image"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
     if "truncated" in str(error).lower():
         return "truncated"
-    return "damaged" if isinstance(error, OSError) else error.__class__.__name__
+    if isinstance(error, Image.DecompressionBombError | MemoryError):
+        return "too large"
+    if isinstance(error, ValueError) and "in [0, 1]" in str(error):  # see as_gray
+        return "intensities not in [0, 1]"
+    return "damaged"
 
 
 def first_bytes(file):

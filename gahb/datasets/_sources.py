@@ -50,6 +50,8 @@ def _open_path(kind, path):
         raise FileNotFoundError(f"{kind}: there is no folder or file {path}; give a folder of images or an array")
     if path.is_dir():
         return _open_folder(kind, path)
+    if not path.is_file():
+        raise ValueError(f"{kind}: {path} is neither a folder nor a file; give a folder of images or an array")
     if path.name == LMDB:
         return Lmdb(path.parent)
     if is_web_page(first_bytes(path)):
@@ -181,10 +183,15 @@ class Lmdb(_Encoded):
         except ImportError:
             raise ValueError(f"{self} needs the package lmdb to be read: pip install lmdb") from None
         try:
-            return lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # from read-only disks too
+            environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # read-only disks too
         except lmdb.Error as error:
             reason = str(error).removeprefix(f"{self.path}: ")
             raise ValueError(f"{self} could not be read ({reason}); export it again") from None
+        pages = environment.info()["last_pgno"] + 1
+        if (self.path / LMDB).stat().st_size < pages * environment.stat()["psize"]:
+            environment.close()  # reading beyond the end of the file would kill this process
+            raise ValueError(f"{self} is truncated; copy or export it again")
+        return environment
 
 
 class Array:
@@ -259,13 +266,15 @@ def _load_array(path):
     try:
         arrays = _load_tensors(path) if path.suffix.lower() == ".pt" else _load_numpy(path)
     except Exception as error:  # each library has errors of its own for a damaged or unsafe file
-        reason = str(error).splitlines()[0] if str(error) else error.__class__.__name__
+        if isinstance(error, PermissionError | MemoryError):
+            raise
+        # Not the library's own words, which may advise to load it unsafely.
         raise ValueError(
-            f"{path.name} could not be read as an array ({reason}). It is damaged, of another format, or needs code "
-            "to be run, which is refused; save plain numbers with numpy.savez(path, images=images)."
+            f"{path.name} could not be read as an array ({type(error).__name__}). It is damaged, of another format, or "
+            "needs code to be run, which is refused; save plain numbers with numpy.savez(path, images=images)."
         ) from None
     if "images" not in arrays and len(arrays) != 1:
-        raise ValueError(f"{path.name} holds {sorted(arrays)}; name the array of images 'images'")
+        raise ValueError(f"{path.name} holds {sorted(map(str, arrays))}; name the array of images 'images'")
     return arrays["images"] if "images" in arrays else next(iter(arrays.values()))
 
 

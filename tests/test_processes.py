@@ -1,0 +1,94 @@
+"""Commands of several processes: what Ctrl-C, SIGTERM and ``kill -9`` leave running. Nothing."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_notebook import write_notebook
+
+# Both begin two works that never end, each of which notes its process.
+TRAIN = """
+import os, sys, time
+from pathlib import Path
+import torch
+from gahb import jobs, store
+from gahb._machine import interruptible
+
+def forever(recipe, *args, **kwargs):
+    Path(sys.argv[1], f"{recipe}.pid").write_text(str(os.getpid()))
+    with interruptible():
+        while True:
+            time.sleep(0.1)
+
+jobs._train_one = forever
+if __name__ == "__main__":
+    try:
+        with interruptible():
+            print(list(jobs._in_processes([("a", None, "cpu", None), ("b", None, "cpu", None)], 2)))
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+NOTEBOOKS = """
+import sys
+from pathlib import Path
+from gahb import reproduce
+from gahb._machine import interruptible
+
+if __name__ == "__main__":
+    root, count = Path(sys.argv[1]), int(sys.argv[2])
+    arguments = [(root / name, root / "out" / name, {}, 600) for name in ("a.ipynb", "b.ipynb")]
+    try:
+        with interruptible():
+            print(list(reproduce._run_all(arguments, count)))
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+CELL = "import os, time\nfrom pathlib import Path\nPath('{}').write_text(str(os.getpid()))\ntime.sleep(600)"
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"after {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who is alive is read from /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(("script", "jobs", "works"), [(TRAIN, 2, 2), (NOTEBOOKS, 1, 1), (NOTEBOOKS, 2, 2)])
+def test_a_signal_ends_all_processes(script, jobs, works, number, tmp_path):
+    """SIGINT goes to the whole group, as from a terminal; the others to the command alone."""
+    (tmp_path / "out").mkdir()
+    for name in "ab":
+        write_notebook(tmp_path / f"{name}.ipynb", CELL.format(tmp_path / f"{name}.pid"))
+    (tmp_path / "run.py").write_text(script)
+    command = subprocess.Popen(
+        [sys.executable, tmp_path / "run.py", tmp_path, str(jobs)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == works, 120, "not begun")
+        begun = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+        assert all(alive(pid) for pid in begun)
+        if number == signal.SIGINT:
+            subprocess.run(["kill", "-INT", "--", f"-{command.pid}"], check=True)
+        else:
+            command.send_signal(number)
+        said, errors = command.communicate(timeout=60)
+        wait(lambda: not any(alive(pid) for pid in begun), 30, "a process is left")
+    finally:
+        subprocess.run(["kill", "-KILL", "--", f"-{command.pid}"], stderr=subprocess.DEVNULL, check=False)
+    if number != signal.SIGKILL:
+        assert command.returncode == 0 and said == "stopped\n", errors
+        assert "Traceback" not in errors, errors
