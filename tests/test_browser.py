@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from urllib.parse import unquote
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
@@ -189,6 +189,20 @@ def executed(explored, home):
 
     wait(saved, 60, "the notebook to be saved with all of its cells run")
     return path
+
+
+def test_the_script_of_a_notebook_follows_it(lab, home):
+    """What is saved in Lab is written into the paired .py too."""
+    address, token = lab.split("/lab/")[0], lab.partition("token=")[2]
+    url = f"{address}/api/contents/notebooks/06_shuffled_faces.ipynb?token={token}"
+    with urlopen(url) as reply:
+        notebook = json.load(reply)["content"]
+    notebook["cells"].append({"cell_type": "markdown", "id": "last", "metadata": {}, "source": "A remark of mine."})
+    body = json.dumps({"type": "notebook", "format": "json", "content": notebook}).encode()
+    with urlopen(Request(url, body, {"Content-Type": "application/json"}, method="PUT")) as reply:
+        assert reply.status == 200
+    script = (home / "notebooks" / "06_shuffled_faces.py").read_text(encoding="utf-8")
+    assert script.endswith("# %% [markdown]\n# A remark of mine.\n")
 
 
 def test_every_cell_runs_and_none_fails(explored, executed):
