@@ -185,7 +185,11 @@ def _leads_somewhere(path, link, pages):
 def main():
     """Build ``docs`` of the project from its ``runs``; 1 if a link is broken."""
     root = project() or Path.cwd()
-    pages = build(root / "docs", root / "runs")
+    try:
+        pages = build(root / "docs", root / "runs")
+    except OSError as error:
+        print(f"the pages could not be written to {root / 'docs'}: {error}", file=sys.stderr)
+        return 1
     lost = broken(root / "docs")
     print(f"docs/index.html: the API and {len(pages)} executed notebooks, {len(lost)} broken links", *lost, sep="\n")
     return bool(lost)
