@@ -16,9 +16,16 @@ from gahb.sampling import gaussian_noise
 
 @dataclass(frozen=True)
 class Analysis:
-    """What :func:`analyse` returns: images (1, C, H, W), a basis, and <x, e_k> for each vector, (K,).
+    """What :func:`analyse` returns; from :func:`denoise` the images alone.
 
-    From :func:`denoise` the images alone.
+    Attributes
+    ----------
+    clean, noisy, denoised : Tensor (1, C, H, W)
+        Intensities.
+    basis : Basis or None
+        Adaptive basis at the noisy image.
+    coefficients : Tensor (K,) or None
+        <x, e_k> of the clean image x for each vector.
     """
 
     clean: torch.Tensor
@@ -52,6 +59,13 @@ def analyse(denoiser, image, sigma, seed=0, k=None):
     Returns
     -------
     Analysis
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an image is not finite floating point, a number is out of range, or ``denoiser`` is no function.
+    RuntimeError
+        If ``image`` is a batch of several, or as for :func:`gahb.adaptive_basis`.
     """
     images = denoise(denoiser, image, sigma, seed)
     basis = adaptive_basis(denoiser, images.noisy, k)
@@ -59,7 +73,25 @@ def analyse(denoiser, image, sigma, seed=0, k=None):
 
 
 def denoise(denoiser, image, sigma, seed=0):
-    """The images of :func:`analyse`, which takes the same, by one pass through the denoiser."""
+    """The images of :func:`analyse`, by one pass through the denoiser.
+
+    Parameters
+    ----------
+    denoiser, image, sigma, seed
+        As for :func:`analyse`: f(y), a clean image (C, H, W) or (1, C, H, W), noise level, seed of the noise.
+
+    Returns
+    -------
+    Analysis
+        Without a basis.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``seed`` is not an integer of at least 0, or ``denoiser`` is no function.
+    RuntimeError
+        If ``image`` is a batch of several.
+    """
     clean = image.reshape(1, *image.shape[-3:])
     noisy = clean + sigma * gaussian_noise(1, clean.shape[1:], seed).to(clean)
     with evaluating(denoiser, noisy.dtype) as f, torch.no_grad():
@@ -67,7 +99,17 @@ def denoise(denoiser, image, sigma, seed=0):
 
 
 def effective_rank(shrinkage):
-    """Sum of the eigenvalues lambda_k: the dimension of the preserved subspace (Section 3.1)."""
+    """Sum of the eigenvalues lambda_k: the dimension of the preserved subspace (Section 3.1).
+
+    Parameters
+    ----------
+    shrinkage : Tensor or array (K,)
+
+    Returns
+    -------
+    float
+        In dimensions.
+    """
     return float(torch.as_tensor(shrinkage).double().sum())
 
 
@@ -81,6 +123,11 @@ def preserved_share(image, vectors, rank):
         Orthonormal.
     rank : float
         Rounded to a whole number of vectors.
+
+    Returns
+    -------
+    float
+        In [0, 1].
     """
     coefficients = vectors.flatten(1).double() @ image.flatten().double()
     kept = coefficients[: max(1, round(rank))].square().sum()
@@ -97,6 +144,7 @@ def mean_frequency(vectors):
     Returns
     -------
     ndarray (K,)
+        Cycles a pixel.
     """
     values = np.asarray(vectors, dtype=float)
     power = np.abs(fft.fft2(values)) ** 2
@@ -106,7 +154,20 @@ def mean_frequency(vectors):
 
 
 def dct_basis(size, k):
-    """The ``k`` two-dimensional cosines of lowest frequency, ndarray (k, size, size), orthonormal."""
+    """The two-dimensional cosines of lowest frequency (the inverse of the orthonormal DCT-II).
+
+    Parameters
+    ----------
+    size : int
+        Height and width, pixels.
+    k : int
+        Number of cosines.
+
+    Returns
+    -------
+    ndarray (k, size, size)
+        Orthonormal.
+    """
     columns = fft.idct(np.eye(size), norm="ortho", axis=0)
     order = np.argsort([np.hypot(u, v) for u in range(size) for v in range(size)], kind="stable")[:k]
     return np.stack([np.outer(columns[:, i // size], columns[:, i % size]) for i in order])
@@ -145,7 +206,18 @@ def contour_anisotropy(vectors, image, smoothing=1.0):
 
 
 def contour_mask(image, share=0.15):
-    """Boolean mask (H, W) of the ``share`` of pixels where the gradient of an image is largest."""
+    """The pixels where the gradient of an image is largest.
+
+    Parameters
+    ----------
+    image : array (H, W)
+    share : float
+        Share of the pixels, in [0, 1].
+
+    Returns
+    -------
+    ndarray (H, W), bool
+    """
     size = np.hypot(*np.gradient(np.asarray(image, dtype=float)))
     return size >= np.quantile(size, 1 - share)
 
@@ -164,6 +236,7 @@ def participation_ratio(vectors, mask):
     Returns
     -------
     float
+        In [0, 1]; NaN if no vector counts.
     """
     energy = np.asarray(vectors, dtype=float)[:, np.asarray(mask)] ** 2
     energy = energy[energy.sum(1) > 0.1]
@@ -191,13 +264,39 @@ def subspace_cosine(vectors, tangents):
 
 
 def oracle_error(coefficients, sigma):
-    """Eq. 12: sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), the least error of a diagonal denoiser that knows x."""
+    """Eq. 12: sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), the least error of a diagonal denoiser that knows x.
+
+    Parameters
+    ----------
+    coefficients : array (K,)
+        c_k = <x, e_k> of the clean image.
+    sigma : float
+        Noise level, intensities.
+
+    Returns
+    -------
+    float
+        Squared error, a sum over the pixels.
+    """
     c2 = np.asarray(coefficients, dtype=float) ** 2
     return float((sigma**2 * c2 / (c2 + sigma**2)).sum())
 
 
 def soft_threshold(values, threshold):
-    """Shrink towards zero by ``threshold`` (Donoho & Johnstone, 1994)."""
+    """Shrink towards zero by a threshold (Donoho & Johnstone, 1994).
+
+    Parameters
+    ----------
+    values : array
+        Of any shape.
+    threshold : float
+        In units of the values.
+
+    Returns
+    -------
+    ndarray
+        sign(v) max(abs(v) - threshold, 0), of the same shape.
+    """
     values = np.asarray(values, dtype=float)
     return np.sign(values) * (np.abs(values) - threshold).clip(0)
 
@@ -219,6 +318,12 @@ def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
     Returns
     -------
     Tensor (B, C, H, W)
+        Intensities.
+
+    Raises
+    ------
+    ValueError
+        If the images are too small for the wavelet, or PyWavelets has none of its name.
     """
     levels = pywt.dwtn_max_level(noisy.shape[-2:], wavelet)
     if levels < 1:
@@ -249,6 +354,7 @@ def share_above(images, sigma, wavelet="db2"):
     Returns
     -------
     float
+        In [0, 1].
     """
     pixels = images.double().cpu().numpy()
     levels = pywt.dwtn_max_level(pixels.shape[-2:], wavelet)

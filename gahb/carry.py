@@ -29,6 +29,7 @@ class Carried:
     Attributes
     ----------
     name : str
+        Of its folder.
     seen, total : int
         Images seen, and in the whole training.
     trained : bool
@@ -48,6 +49,7 @@ class Carried:
         return f"{self.name}  {far}" + ("; left alone, what is there is trained as far" if self.kept else "")
 
     def reached(self):
+        """Images seen; infinity if it is trained."""
         return math.inf if self.trained else self.seen
 
 

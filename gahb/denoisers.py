@@ -123,6 +123,11 @@ class UNet(nn.Module):
         Channels of the image.
     seed : int
         Seed of the initial weights. The global random state is neither read nor changed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is not a positive integer.
     """
 
     def __init__(self, channels=64, blocks=3, in_channels=1, seed=0):
@@ -179,6 +184,11 @@ class ResUNet(nn.Module):
         Channels of the image.
     seed : int
         Seed of the initial weights. The global random state is neither read nor changed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a size is not a positive integer.
     """
 
     def __init__(self, channels=16, blocks=2, in_channels=1, seed=0):

@@ -108,6 +108,11 @@ def adaptive_basis(net, images, store=None, sigma=0.15, seed=0):
     Returns
     -------
     Explorer
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As :func:`gahb.bases.analyse` for the first picture; what goes wrong later is in ``message``.
     """
     store, device, size = Path(store or stores.default_store()).expanduser(), images.device, images.shape[-1]
 
@@ -142,7 +147,7 @@ def disk(net, size, sigma=0.04, seed=0):
     net : nn.Module
         A denoiser of disks.
     size : int
-        Height and width of its images, pixels.
+        Height and width of its images, pixels, at least 9.
     sigma : float
         Noise level to begin with, intensities.
     seed : int
@@ -151,6 +156,11 @@ def disk(net, size, sigma=0.04, seed=0):
     Returns
     -------
     Explorer
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As :func:`gahb.bases.analyse` for the first picture; what goes wrong later is in ``message``.
     """
     device = next(net.parameters()).device
 
@@ -169,7 +179,14 @@ def disk(net, size, sigma=0.04, seed=0):
 
 
 def draw_basis(analysis, k):
-    """The images of a :class:`gahb.bases.Analysis`, its factors and coefficients, and its ``k``-th vector, from 1.
+    """Images, factors, coefficients and one vector of an analysis.
+
+    Parameters
+    ----------
+    analysis : gahb.bases.Analysis
+        With a basis.
+    k : int
+        Which vector, from 1.
 
     Returns
     -------
@@ -191,7 +208,13 @@ def draw_basis(analysis, k):
 
 
 def draw_disk(analysis, tangents):
-    """The same of a disk, its tangent vectors (5, H, W), and the first five vectors of the basis, if there is one.
+    """Images of a disk, its tangent vectors, and the first five vectors of the basis, if there is one.
+
+    Parameters
+    ----------
+    analysis : gahb.bases.Analysis
+    tangents : Tensor (5, H, W)
+        In the order of :func:`gahb.datasets.disk_at`.
 
     Returns
     -------
@@ -216,7 +239,16 @@ def draw_disk(analysis, tangents):
 
 
 def png(fig):
-    """A figure as the bytes of a PNG."""
+    """A figure as a PNG of 100 dots an inch.
+
+    Parameters
+    ----------
+    fig : Figure
+
+    Returns
+    -------
+    bytes
+    """
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()

@@ -63,7 +63,7 @@ def jacobian(denoiser, y):
     Raises
     ------
     ValueError, TypeError
-        If ``y`` is not one finite floating-point image.
+        If ``y`` is not one finite floating-point image, or ``denoiser`` is no function.
     """
     y = _checks.one_image(y, "y").detach()
     if type(denoiser) is BFCNN:
@@ -102,7 +102,7 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
     Raises
     ------
     ValueError, TypeError
-        If ``y`` is not one image, or k is not in 1 ... d.
+        If ``y`` is not one finite floating-point image, k is not in 1 ... d, or ``denoiser`` is no function.
     RuntimeError
         If the residuals of the eigenpairs, in float64 and root of their summed squares, are above 1e-3.
     """
@@ -142,6 +142,11 @@ def divergence(denoiser, y, probes=4, seed=0):
     Returns
     -------
     Tensor (B,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``y`` is not a finite floating-point batch, a number no integer in range, or ``denoiser`` no function.
     """
     y = _checks.images(y, "y").detach()
     shape = (len(y), _checks.count(probes, "probes"), *y.shape[1:])

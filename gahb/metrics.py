@@ -58,7 +58,12 @@ def squared_errors(denoiser, images, sigmas, seed=0):
     Returns
     -------
     Tensor (S, B)
-        On the CPU.
+        Squared intensities, on the CPU.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``images`` is not a finite floating-point batch, a number is out of range, or ``denoiser`` is no function.
     """
     _checks.images(images, "images")
     sigmas = _checks.sigmas(sigmas)
@@ -77,7 +82,23 @@ def squared_errors(denoiser, images, sigmas, seed=0):
 
 
 def psnr_table(denoiser, images, sigmas, seed=0):
-    """PSNR of each image at each noise level, Tensor (S, B) in dB; see :func:`squared_errors`."""
+    """PSNR of each image at each noise level, -10 log10 of :func:`squared_errors`.
+
+    Parameters
+    ----------
+    denoiser, images, sigmas, seed
+        As for :func:`squared_errors`: f(y), clean images (B, C, H, W), S noise levels, a seed of the noise.
+
+    Returns
+    -------
+    Tensor (S, B)
+        In dB, peak 1; on the CPU.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`squared_errors`.
+    """
     return -10 * squared_errors(denoiser, images, sigmas, seed).log10()
 
 
@@ -87,18 +108,39 @@ def psnr_curve(denoiser, images, sigmas, seed=0):
     Parameters
     ----------
     denoiser, images, sigmas, seed
-        As for :func:`squared_errors`.
+        As for :func:`squared_errors`: f(y), clean images (B, C, H, W), S noise levels, a seed of the noise.
 
     Returns
     -------
     Tensor (S,)
         Mean over the images of the PSNR in dB, peak 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`squared_errors`.
     """
     return psnr_table(denoiser, images, sigmas, seed).mean(1)
 
 
 def input_psnr(sigmas):
-    """PSNR of the noisy image, -20 log10(sigma), as an array in dB."""
+    """PSNR of the noisy image, -20 log10(sigma).
+
+    Parameters
+    ----------
+    sigmas : float or array
+        Noise levels, intensities.
+
+    Returns
+    -------
+    ndarray
+        In dB, peak 1; of the shape of ``sigmas``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a noise level is not a positive number.
+    """
     _checks.sigmas(sigmas)
     return -20 * np.log10(np.asarray(sigmas, dtype=float))
 
@@ -109,6 +151,7 @@ def cosine_similarity(a, b, centered=False):
     Parameters
     ----------
     a, b : Tensor (B, C, H, W)
+        Floating point.
     centered : bool
         Remove the mean of each image first. The paper's similarity is the plain one, which says
         little where the means dominate.
@@ -130,7 +173,21 @@ def cosine_similarity(a, b, centered=False):
 
 
 def normalized(images):
-    """Images with their mean removed and of norm 1: what is left when brightness and contrast do not count."""
+    """Images of mean 0 and norm 1: what is left when brightness and contrast do not count.
+
+    Parameters
+    ----------
+    images : Tensor (B, C, H, W)
+
+    Returns
+    -------
+    Tensor (B, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``images`` is not a finite batch of floating-point images.
+    """
     return _unit(_checks.images(images, "images"), True).view(images.shape)
 
 
@@ -180,7 +237,7 @@ def nearest(images, train, centered=False, block=8192):
     Raises
     ------
     ValueError, TypeError
-        If the two do not hold images of the same size.
+        If the two do not hold finite images of the same size, or ``block`` is not a positive integer.
     """
     _check_sets(images, train, "images", "train")
     _checks.count(block, "block")
@@ -242,7 +299,25 @@ def _check_sets(a, b, name_a, name_b):
 
 
 def closest_pairs(a, b, centered=False):
-    """Cosine similarity of each image of ``a`` to the most similar of ``b``, Tensor (len(a),) (Figure 7)."""
+    """Cosine similarity of each image of one set to the most similar of another (Figure 7).
+
+    Parameters
+    ----------
+    a : Tensor (A, C, H, W)
+    b : Tensor (B, C, H, W)
+    centered : bool
+        Remove the mean of each image first.
+
+    Returns
+    -------
+    Tensor (A,)
+        In [-1, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the two do not hold finite images of the same size.
+    """
     _check_sets(a, b, "a", "b")
     return nearest(a, b, centered).similarity
 
@@ -269,7 +344,12 @@ def stein_risk(denoiser, images, sigma, probes=4, seed=0):
     Returns
     -------
     dict of Tensor (B,)
-        ``mse``, ``sure`` and ``trace`` (sigma^2 tr grad f), each a pixel (divided by d).
+        ``mse``, ``sure`` and ``trace`` (sigma^2 tr grad f), squared intensities a pixel (divided by d).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``images`` is not a finite floating-point batch, a number is out of range, or ``denoiser`` is no function.
     """
     _checks.images(images, "images")
     _checks.positive(sigma, "sigma")

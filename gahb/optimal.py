@@ -31,6 +31,12 @@ def empirical(train, sigma, block=4096):
     Returns
     -------
     callable
+        f*(y), (B, C, H, W) -> (B, C, H, W).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``train`` is not a finite batch of images, or a number is not positive.
     """
     _checks.images(train, "train")
     variance = _checks.positive(sigma, "sigma") ** 2
@@ -64,6 +70,7 @@ def gaussian(mean, cov, sigma):
     Parameters
     ----------
     mean : Tensor (C, H, W)
+        Intensities.
     cov : Tensor (d, d)
         Symmetric and non-negative, d = C H W.
     sigma : float
@@ -72,6 +79,12 @@ def gaussian(mean, cov, sigma):
     Returns
     -------
     callable
+        f*(y), (B, C, H, W) -> (B, C, H, W).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape is another, ``cov`` is not symmetric and non-negative, or ``sigma`` not positive.
     """
     _checks.images(mean, "mean", 3)
     _checks.tensor(cov, "cov", (mean.numel(), mean.numel()))
@@ -84,6 +97,7 @@ def mixture(means, covs, weights, sigma):
     Parameters
     ----------
     means : Tensor (M, C, H, W)
+        Intensities.
     covs : Tensor (M, d, d)
         Symmetric and non-negative.
     weights : Tensor (M,)
@@ -95,6 +109,11 @@ def mixture(means, covs, weights, sigma):
     -------
     callable
         f*(y) = sum_j p(j | y) (m_j + C_j (C_j + sigma^2 Id)^-1 (y - m_j)).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape is another, a cov is not symmetric and non-negative, or a weight or ``sigma`` not positive.
     """
     _checks.images(means, "means")
     variance = _checks.positive(sigma, "sigma") ** 2
@@ -139,6 +158,12 @@ def subspace(vectors):
     Returns
     -------
     callable
+        f*(y), (B, C, H, W) -> (B, C, H, W).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``vectors`` is not a finite floating-point tensor of that shape.
     """
     _checks.images(vectors, "vectors")
     columns = vectors.detach().flatten(1).double().cpu().T
@@ -163,6 +188,7 @@ def ray(image, sigma, low=0.0, high=1.0):
     Parameters
     ----------
     image : Tensor (C, H, W)
+        Intensities in [0, 1], not zero everywhere.
     sigma : float
         Noise level.
     low, high : float
@@ -171,6 +197,12 @@ def ray(image, sigma, low=0.0, high=1.0):
     Returns
     -------
     callable
+        f*(y), (B, C, H, W) -> (B, C, H, W).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``image`` is zero or of another shape, ``sigma`` is not positive, or ``low`` not below ``high``.
     """
     _checks.images(image, "image", 3)
     _checks.positive(sigma, "sigma")

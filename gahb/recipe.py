@@ -60,6 +60,13 @@ class Recipe:
         units for it.
     seed : int
         Of the initial weights, the batches and the noise.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range, or none of those that are named.
+    TypeError
+        If a setting is of another type, or a dict holds what JSON cannot.
     """
 
     name: str

@@ -33,6 +33,8 @@ def load_released(path, first_relu=True):
     ------
     FileNotFoundError
         If there is no such file.
+    PermissionError
+        If it may not be read.
     ValueError
         If the file needs arbitrary code to be read (it is never run), is damaged, or holds
         another network.

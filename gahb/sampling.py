@@ -44,6 +44,11 @@ def gaussian_noise(n, shape, seed=0):
     Returns
     -------
     Tensor (n, C, H, W), float32
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``n``, a side of ``shape`` or ``seed`` is not an integer in range.
     """
     _checks.count(n, "n")
     if not isinstance(shape, tuple) or not shape:  # a torch.Size is one
@@ -82,8 +87,8 @@ def sample(denoiser, noise, step_size=0.01, sigma_end=0.01, mean=0.0, max_steps=
 
     Raises
     ------
-    ValueError
-        If an argument is out of range.
+    ValueError, TypeError
+        If an argument is out of range or of another type.
     RuntimeError
         If an image diverges, or has not reached ``sigma_end`` after ``max_steps``.
     """

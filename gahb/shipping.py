@@ -37,6 +37,10 @@ def ship(recipes, folder=None, to=None):
     ------
     FileNotFoundError
         If the store lacks one of them; nothing is written then.
+    ValueError
+        If the weights of one are damaged.
+    OSError
+        If ``to`` cannot be written to.
     """
     folder = Path(folder or store.default_store()).expanduser()
     chosen = [recipe for recipe in recipes if may_be_shipped(recipe)]
@@ -61,12 +65,41 @@ def ship(recipes, folder=None, to=None):
 
 
 def may_be_shipped(recipe):
-    """Whether a denoiser holds no single photograph: it is of a synthetic class, or of 10,000 photographs."""
+    """Whether a denoiser holds no single photograph: it is of a synthetic class, or of 10,000 photographs.
+
+    Parameters
+    ----------
+    recipe : Recipe
+
+    Returns
+    -------
+    bool
+    """
     return "sha256" not in recipe.data or recipe.data["n"] >= LEAST_PHOTOGRAPHS
 
 
 def shipped_recipe(scale, name, seed=0):
-    """The recipe, without its images, of a denoiser of photographs in the package; None if there is none."""
+    """The recipe, without its images, of a denoiser of photographs in the package.
+
+    Parameters
+    ----------
+    scale : str
+        Such as ``"laptop"``.
+    name : str
+        Such as ``"faces-S1-N10000"``.
+    seed : int
+        Of the recipe.
+
+    Returns
+    -------
+    Recipe or None
+        None if there is none.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If a ``recipe.json`` there is damaged.
+    """
     for file in sorted(store.SHIPPED.glob(f"{scale}/{name}-*/recipe.json")):
         recipe = Recipe(**json.loads(file.read_text(encoding="utf-8"))["recipe"])
         if (recipe.name, recipe.seed) == (name, seed):

@@ -13,7 +13,17 @@ from gahb import _checks
 
 @dataclass(frozen=True)
 class Slope:
-    """A fitted line: ``slope`` and its standard ``error``, over ``low`` to ``high`` dB of input PSNR."""
+    """A fitted line, output over input PSNR, that :func:`fit_slope` returns.
+
+    Attributes
+    ----------
+    slope, error : float
+        dB a dB, and its standard error.
+    intercept : float
+        dB.
+    low, high : float
+        Range of the input PSNR of its points, dB.
+    """
 
     slope: float
     error: float
@@ -48,8 +58,8 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
 
     Raises
     ------
-    ValueError
-        If fewer than two noise levels lie in the range.
+    ValueError, TypeError
+        If fewer than two noise levels lie in the range, the shapes do not match, or an array holds NaN.
     """
     x, table = _checks.array(input_db, "input_db", 1), _checks.array(table, "table", 2)
     if len(x) != len(table):
@@ -74,7 +84,26 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
 
 
 def resampled_means(table, resamples=1000, seed=0):
-    """Bootstrap means over the last axis, array (..., resamples)."""
+    """Bootstrap means over the last axis.
+
+    Parameters
+    ----------
+    table : array (..., n)
+    resamples : int
+        Number of bootstrap samples.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    ndarray (..., resamples)
+        In units of the table.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``table`` is empty or holds NaN, or a number is not an integer in range.
+    """
     table = _checks.array(table, "table")
     shape = (_checks.count(resamples, "resamples"), table.shape[-1])
     picks = _checks.generator(seed).integers(0, table.shape[-1], shape)
@@ -82,13 +111,57 @@ def resampled_means(table, resamples=1000, seed=0):
 
 
 def band(table, level=0.95, resamples=1000, seed=0):
-    """Percentile-bootstrap band of the mean over the last axis: arrays (low, high)."""
+    """Percentile-bootstrap band of the mean over the last axis.
+
+    Parameters
+    ----------
+    table : array (..., n)
+    level : float
+        Confidence, between 0 and 1.
+    resamples : int
+        Number of bootstrap samples.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    ndarray (2, ...)
+        Lower and upper end, in units of the table.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``level`` is out of range, or as :func:`resampled_means`.
+    """
     tail = (1 - _level(level)) / 2
     return np.quantile(resampled_means(table, resamples, seed), [tail, 1 - tail], axis=-1)
 
 
 def interval(values, statistic=np.median, level=0.95, resamples=2000, seed=0):
-    """Percentile-bootstrap confidence interval of a statistic of one sample, (low, high)."""
+    """Percentile-bootstrap confidence interval of a statistic of one sample.
+
+    Parameters
+    ----------
+    values : array (n,)
+    statistic : callable
+        Of a sample, as ``scipy.stats.bootstrap`` takes it.
+    level : float
+        Confidence, between 0 and 1.
+    resamples : int
+        Number of bootstrap samples.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, in units of the statistic; both are the statistic itself if all values are equal.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``values`` is not of one dimension, is empty or holds NaN, or a number is out of range.
+    """
     values = _checks.array(values, "values", 1)
     _checks.count(resamples, "resamples")
     if len(values) < 2 or np.all(values == values[0]):
@@ -107,14 +180,24 @@ def _level(level):
 
 
 def steps(samples, paired):
-    """Differences of consecutive means and their standard errors, arrays (len(samples) - 1,).
+    """Differences of consecutive means and their standard errors.
 
     Parameters
     ----------
-    samples : sequence of array
+    samples : sequence of array (n,)
         Values of one quantity for each of a rising sequence, such as PSNR by image for each N.
     paired : bool
         Whether the values of all belong to the same images.
+
+    Returns
+    -------
+    differences, errors : ndarray (len(samples) - 1,)
+        In units of the samples.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a sample is empty, holds NaN or numbers of another shape, or paired ones differ in length.
     """
     samples = [_checks.array(sample, "samples", 1) for sample in samples]
     if paired and len({len(sample) for sample in samples}) > 1:
@@ -143,6 +226,11 @@ def kl_integral(sigmas, gap):
     -------
     float
         Over the range of ``sigmas``: a bound on the KL divergence for the whole half-line.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are fewer than two noise levels, one is not positive, or their number is not that of the gaps.
     """
     sigmas, gap = _checks.array(sigmas, "sigmas", 1), _checks.array(gap, "gap", 1)
     if sigmas.shape != gap.shape or len(sigmas) < 2 or not (sigmas > 0).all():

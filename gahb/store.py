@@ -89,6 +89,8 @@ def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
     ------
     gahb.training.TrainingStopped
         At the time limit.
+    gahb.training.TrainingFailed
+        If the training became NaN or infinite.
     ValueError
         If the device is not there or the recipe has no images.
     OSError

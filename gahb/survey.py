@@ -101,8 +101,10 @@ def survey(source, size=40, progress=True):
     ------
     FileNotFoundError
         If there is no such source.
-    ValueError
-        If it holds no images, or is of a kind that cannot be read.
+    PermissionError
+        If it may not be read.
+    ValueError, TypeError
+        If it holds no images, is of a kind that cannot be read, or ``size`` is not an integer from 4 to 1024.
     """
     if _checks.count(size, "size", 4) > LARGEST:
         raise ValueError(f"size must be at most {LARGEST}, got {size}")
@@ -148,10 +150,12 @@ def contact_sheet(pixels, path, most=100):
 
     Raises
     ------
-    ValueError
-        If there are no images, or ``path`` does not end in ``.png``.
+    ValueError, TypeError
+        If there are no images, ``path`` does not end in ``.png``, or ``most`` is not a positive integer.
     FileExistsError
         If something else than a contact sheet is there.
+    OSError
+        If it cannot be written.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -166,7 +170,21 @@ def contact_sheet(pixels, path, most=100):
 
 
 def check_sheet(path, source=None):
-    """Raise unless a contact sheet may be written to a path, which is not among the photographs themselves."""
+    """Raise unless a contact sheet may be written to a path, which is not among the photographs themselves.
+
+    Parameters
+    ----------
+    path : str or Path
+    source : str or Path, optional
+        The photographs.
+
+    Raises
+    ------
+    ValueError
+        If ``path`` does not end in ``.png``, or is below ``source``.
+    FileExistsError
+        If something else than a contact sheet is there.
+    """
     from PIL import Image
 
     path = Path(path)
@@ -186,7 +204,17 @@ def check_sheet(path, source=None):
 
 
 def default_sheet(source):
-    """``<name>-contact-sheet.png`` in the current folder; beside the photographs' folder, if that is the same."""
+    """Where the contact sheet of a source goes: ``<name>-contact-sheet.png`` in the current folder.
+
+    Parameters
+    ----------
+    source : str or Path
+
+    Returns
+    -------
+    Path
+        Beside the folder of the photographs, if the current folder is in it.
+    """
     place = Path(source).expanduser().resolve()
     folder = Path.cwd()
     if place.is_dir() and folder.is_relative_to(place):  # a sheet among photographs would be taken for one

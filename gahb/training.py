@@ -59,6 +59,8 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
         Seconds after which it stops with a checkpoint.
     progress : bool
         Show a bar with loss, images/s and time left.
+    **settings
+        Fields of :class:`gahb.Recipe`, if no recipe is given.
 
     Returns
     -------

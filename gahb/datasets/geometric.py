@@ -54,13 +54,56 @@ def c_alpha(n, size, alpha, beta=None, seed=0):
 
 
 def contours(n, size, alpha, seed=0):
-    """The contours of :func:`c_alpha` before rounding: the row of each column, Tensor (n, size), pixels."""
+    """The contours of :func:`c_alpha` before rounding (Algorithm 2, lines 1 to 4).
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    size : int
+        Height and width, pixels, at least 4.
+    alpha : float
+        Regularity, above 0.
+    seed : int
+        As for :func:`c_alpha`, whose images with this seed have these contours.
+
+    Returns
+    -------
+    Tensor (n, size), float64
+        The row of the contour in each column, pixels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`c_alpha`.
+    """
     rng = _start(n, size, seed, alpha=alpha)
     return torch.cat([_contours(_draw(rng, size), size, alpha) for _ in range(0, n, BLOCK)])[:n]
 
 
 def backgrounds(n, size, beta, seed=0):
-    """The two backgrounds of :func:`c_alpha` before they are stretched, Tensor (n, 2, size, size)."""
+    """The two backgrounds of :func:`c_alpha` before they are stretched (Algorithm 2, lines 5 to 8).
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    size : int
+        Height and width, pixels, at least 4.
+    beta : float
+        Regularity, above 0.
+    seed : int
+        As for :func:`c_alpha`, whose images with this seed have these backgrounds.
+
+    Returns
+    -------
+    Tensor (n, 2, size, size), float32
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`c_alpha`.
+    """
     rng = _start(n, size, seed, beta=beta)
     return torch.cat([_backgrounds(_draw(rng, size), size, beta) for _ in range(0, n, BLOCK)])[:n]
 

@@ -32,15 +32,33 @@ def disks(n, size, seed=0):
     -------
     Tensor (n, 1, size, size), float32
         Intensities in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``n``, ``size`` or ``seed`` is not an integer in range.
     """
     parameters = disk_parameters(n, size, seed).float()
     return torch.cat([_render_disks(block, size) for block in parameters.split(BLOCK)])[:, None]
 
 
 def disk_tangents(n, size, seed=0):
-    """Derivatives of :func:`disks` by its parameters, Tensor (n, 5, size, size), float32.
+    """Derivatives of :func:`disks` by its parameters: the tangent spaces of the manifold.
 
-    In the order centre row, centre column, radius (a pixel each), foreground, background.
+    Parameters
+    ----------
+    n, size, seed : int
+        As for :func:`disks`.
+
+    Returns
+    -------
+    Tensor (n, 5, size, size), float32
+        By centre row, centre column, radius (intensity a pixel), foreground, background.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`disks`.
     """
     parameters = disk_parameters(n, size, seed)
     return _tangents(_render_disks, parameters, size).float()
@@ -65,8 +83,8 @@ def disk_at(parameters, size):
 
     Raises
     ------
-    ValueError
-        If the parameters are not (n, 5) finite numbers, or a radius is too small.
+    ValueError, TypeError
+        If the parameters are not (n, 5) finite numbers, a radius is too small, or ``size`` is no positive integer.
     """
     parameters = torch.as_tensor(parameters, dtype=torch.float64)
     if parameters.ndim != 2 or parameters.shape[1] != 5 or not parameters.isfinite().all():
@@ -78,7 +96,23 @@ def disk_at(parameters, size):
 
 
 def disk_parameters(n, size, seed=0):
-    """Parameters of :func:`disks`: centre row and column, radius (pixels), foreground, background; (n, 5)."""
+    """The random parameters of :func:`disks`.
+
+    Parameters
+    ----------
+    n, size, seed : int
+        As for :func:`disks`.
+
+    Returns
+    -------
+    Tensor (n, 5), float64
+        Centre row and column, radius (pixels), foreground, background (intensities in [0, 1]).
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`disks`.
+    """
     _checks.count(n, "n")
     _checks.count(size, "size", 12)
     u = torch.from_numpy(_checks.generator(seed).random((n, 5)))
@@ -117,12 +151,33 @@ def sinusoids(n, size, seed=0):
     -------
     Tensor (n, 1, size, size), float32
         Intensities in [-1, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``n``, ``size`` or ``seed`` is not an integer in range.
     """
     return _render_sinusoids(_sinusoid_parameters(n, size, seed), size)[:, None].float()
 
 
 def sinusoid_tangents(n, size, seed=0):
-    """Derivatives of :func:`sinusoids` by amplitude and phase, Tensor (n, 2, size, size), float32."""
+    """Derivatives of :func:`sinusoids` by amplitude and phase: the tangent planes of the cone.
+
+    Parameters
+    ----------
+    n, size, seed : int
+        As for :func:`sinusoids`.
+
+    Returns
+    -------
+    Tensor (n, 2, size, size), float32
+        By amplitude, and by phase (intensity a radian).
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`sinusoids`.
+    """
     parameters = _sinusoid_parameters(n, size, seed)
     return _tangents(_render_sinusoids, parameters, size).float()
 
@@ -155,6 +210,12 @@ def scaled_image(image, n, seed=0):
     Returns
     -------
     Tensor (n, C, H, W), float32
+        Intensities in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``image`` is not one finite floating-point image, or ``n`` or ``seed`` no integer in range.
     """
     image = _checks.one_image(image, "image")
     _checks.count(n, "n")
@@ -163,7 +224,23 @@ def scaled_image(image, n, seed=0):
 
 
 def ray_image(size):
-    """The image of :func:`ray`, Tensor (1, 1, size, size), float32: a geometric one, not a face."""
+    """The image of :func:`ray`: a geometric one (:func:`c_alpha`, alpha = 3), not a face.
+
+    Parameters
+    ----------
+    size : int
+        Height and width, pixels, at least 4.
+
+    Returns
+    -------
+    Tensor (1, 1, size, size), float32
+        Intensities in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``size`` is not an integer of at least 4.
+    """
     return c_alpha(1, size, 3.0, seed=7)
 
 
@@ -175,13 +252,19 @@ def ray(n, size, seed=0):
     n : int
         Number of images.
     size : int
-        Height and width, pixels.
+        Height and width, pixels, at least 4.
     seed : int
         Of the intensities; see :func:`scaled_image`.
 
     Returns
     -------
     Tensor (n, 1, size, size), float32
+        Intensities in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``n``, ``size`` or ``seed`` is not an integer in range.
     """
     return scaled_image(ray_image(size), n, seed)
 

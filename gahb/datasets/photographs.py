@@ -55,7 +55,24 @@ class Photographs:
         return as_float(self.part("test"))
 
     def part(self, name, n=None):
-        """The first ``n`` photographs of ``"S1"``, ``"S2"`` or ``"test"``, as uint8."""
+        """The first photographs of one part.
+
+        Parameters
+        ----------
+        name : str
+            ``"S1"``, ``"S2"`` or ``"test"``.
+        n : int, optional
+            How many; all if left out.
+
+        Returns
+        -------
+        Tensor (n, 1, size, size), uint8
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such part, or ``n`` is not an integer from 1 to its size.
+        """
         _checks.choice(name, "part", ("S1", "S2", "test"))
         full = self.test_size if name == "test" else self.N
         n = full if n is None else _checks.count(n, "n")
@@ -100,8 +117,9 @@ def faces(source=None, size=40, N=10_000, test_size=1_000, cache=None):
         If there is no such source.
     PermissionError
         If it may not be read. A folder below it that may not be entered is told in a warning.
-    ValueError
-        If it holds too few photographs that are readable and not near duplicates; says how many.
+    ValueError, TypeError
+        If it holds too few photographs that are readable and not near duplicates (says how many), is of a kind
+        that cannot be read, or a number is not an integer in range.
     OSError
         If the photographs cannot be kept in ``cache``.
     """
@@ -111,14 +129,49 @@ def faces(source=None, size=40, N=10_000, test_size=1_000, cache=None):
 def scenes(source=None, size=32, N=20_000, test_size=1_000, cache=None):
     """Photographs of scenes (the paper's are LSUN bedrooms).
 
-    Parameters and errors as for :func:`faces`; the 100 patches without faces inside scikit-image
-    if ``source`` is left out.
+    Parameters
+    ----------
+    source : str or Path, optional
+        As for :func:`faces`; left out: the 100 patches without faces inside scikit-image.
+    size : int
+        Height and width, pixels.
+    N : int
+        Images in each of S1 and S2.
+    test_size : int
+        Images in the test set.
+    cache : str or Path, optional
+        As for :func:`faces`.
+
+    Returns
+    -------
+    Photographs
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, ValueError, TypeError, OSError
+        As :func:`faces`.
     """
     return _photographs("scenes", source, size, N, test_size, cache)
 
 
 def as_float(pixels):
-    """Intensities in [0, 1], float32, of uint8 images."""
+    """Intensities of 8-bit images: divided by 255.
+
+    Parameters
+    ----------
+    pixels : Tensor, uint8
+        Of any shape.
+
+    Returns
+    -------
+    Tensor, float32
+        Of the same shape, in [0, 1].
+
+    Raises
+    ------
+    TypeError
+        If ``pixels`` is not a tensor of uint8.
+    """
     _check_pixels(pixels)
     return pixels.float() / 255
 
@@ -212,6 +265,7 @@ def near_duplicates(pixels, threshold=DUPLICATE, block=512):
     ----------
     pixels : Tensor (n, 1, H, W), uint8
     threshold : float
+        A correlation, above 0.
     block : int
         Images compared with the others at once; no n x n matrix is held.
 
@@ -219,6 +273,11 @@ def near_duplicates(pixels, threshold=DUPLICATE, block=512):
     -------
     ndarray (n,), bool
         The first of each group is not marked. Images without any contrast are all marked.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``pixels`` is not a uint8 tensor of that shape, or another argument is not positive.
     """
     _check_pixels(pixels)
     _checks.positive(threshold, "threshold")

@@ -7,9 +7,26 @@ from gahb import _checks
 
 
 def permutation(d, seed=0):
-    """A permutation of d pixels, Tensor (d,); the same on every machine.
+    """A random permutation of d pixels; the same on every machine.
 
     Drawn by ``numpy.random.RandomState``, whose stream is frozen for ever (NEP 19).
+
+    Parameters
+    ----------
+    d : int
+        Number of pixels.
+    seed : int
+        From 0 to 2^32 - 1. The global random state is neither read nor changed.
+
+    Returns
+    -------
+    Tensor (d,)
+        The integers below d, shuffled.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``d`` or ``seed`` is not an integer in range.
     """
     _checks.count(d, "d")
     return torch.from_numpy(np.random.RandomState(_checks.count(seed, "seed", 0)).permutation(d))
@@ -28,12 +45,36 @@ def shuffled(images, seed=0):
     Returns
     -------
     Tensor (n, C, H, W)
+        Of the type of ``images``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``images`` is not a finite batch of floating-point or uint8 images, or ``seed`` no integer in range.
     """
     return _move(images, lambda order: order, seed)
 
 
 def unshuffled(images, seed=0):
-    """Undo :func:`shuffled` with the same seed."""
+    """Undo :func:`shuffled` with the same seed.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+        Floating point or uint8.
+    seed : int
+        Seed of the permutation.
+
+    Returns
+    -------
+    Tensor (n, C, H, W)
+        Of the type of ``images``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`shuffled`.
+    """
     return _move(images, torch.argsort, seed)
 
 
