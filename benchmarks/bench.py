@@ -254,7 +254,7 @@ def growth(device):
 
     def step(size=20, n=256, batch=16):
         images = torch.randint(0, 256, (n, 1, size, size), dtype=torch.uint8)
-        how = scales.LAPTOP_TRAINING | {"batch_size": batch}
+        how = scales.LAPTOP_TRAINING | {"batch_size": batch, "images_seen": 16 * batch}  # too few to be compiled
         run = _Run(gahb.Recipe("bench", {}, images, **how), images, device, None)
         run.net.train()
         run.step(NoSignals())
