@@ -146,10 +146,11 @@ def _check_writable(folder):
 
 @contextmanager
 def _threads_of_kernels(threads):
-    """Kernels that start inside share the cores, instead of each taking them all."""
+    """Kernels that start inside share the cores, instead of each taking them all; what the user has set stays."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     former = {name: os.environ.get(name) for name in names}
-    os.environ.update({name: former[name] or str(threads) for name in names})
+    share = former["OMP_NUM_THREADS"] or str(threads)  # the others follow it, as they do by themselves
+    os.environ.update({name: former[name] or share for name in names})
     try:
         yield
     finally:

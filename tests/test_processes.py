@@ -1,5 +1,6 @@
 """Commands of several processes: what Ctrl-C, SIGTERM and ``kill -9`` leave running. Nothing."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from test_notebook import write_notebook
+
+from gahb.reproduce import _threads_of_kernels
 
 # Both begin two works that never end, each of which notes its process.
 TRAIN = """
@@ -92,3 +95,15 @@ def test_a_signal_ends_all_processes(script, jobs, works, number, tmp_path):
     if number != signal.SIGKILL:
         assert command.returncode == 0 and said == "stopped\n", errors
         assert "Traceback" not in errors, errors
+
+
+@pytest.mark.parametrize(("set_by_user", "threads"), [({}, "333"), ({"OMP_NUM_THREADS": "1"}, "111")])
+def test_kernels_share_the_cores_or_take_what_the_user_set(set_by_user, threads, monkeypatch):
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in set_by_user.items():
+        monkeypatch.setenv(name, value)
+    with _threads_of_kernels(3):
+        assert "".join(os.environ[name] for name in names) == threads
+    assert {name: os.environ[name] for name in names if name in os.environ} == set_by_user
