@@ -286,6 +286,7 @@ def _transpose_product(f, y):
 
 def _leading_pairs(denoiser, y, k, probes):
     from scipy.sparse.linalg import LinearOperator, eigsh
+    from threadpoolctl import threadpool_limits
 
     d, rng = y.numel(), np.random.default_rng(0)
     with _products(denoiser, y) as (forward, backward):
@@ -305,7 +306,9 @@ def _leading_pairs(denoiser, y, k, probes):
         # Plus the identity: Lanczos cannot start from an image that the operator sends to zero.
         operator = LinearOperator((d, d), matvec=lambda v: symmetric(v) + v, dtype=np.float64)
         # Equal eigenvalues make Lanczos restart from a random vector: it is drawn from rng too.
-        values, vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), tol=1e-5, rng=rng)
+        # The threads of NumPy's BLAS would wait in a loop, on the cores that torch's need.
+        with threadpool_limits(1, user_api="blas"):
+            values, vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), tol=1e-5, rng=rng)
         values = values - 1
         # The mean square of random combinations of the k residuals is the sum of the squares of all.
         mix = rng.standard_normal((k, probes))
