@@ -2,6 +2,7 @@
 
 import html
 import pkgutil
+import re
 import sys
 import tempfile
 import warnings
@@ -124,6 +125,7 @@ def _convert(path, page):
         filters={"markdown2html": _markdown},
     )
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    body = re.sub(r"(</?)ns\d+:", r"\1", body)  # nbconvert writes the MathML of headings with a prefix
     write_text(page, body)
     return page
 
@@ -178,7 +180,7 @@ def _leads_somewhere(path, link, pages):
         return True
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if target in pages:
-        return unquote(parts.fragment) in pages[target].places
+        return not pages[target].places.isdisjoint({parts.fragment, unquote(parts.fragment)})  # in a browser's order
     return target.is_file()
 
 

@@ -25,7 +25,11 @@ def pages(tmp_path_factory):
     shown = (data, data | widget, {"text/plain": "faces:   0%|"} | widget)
     outputs = [v4.new_output("display_data", each) for each in shown]
     text = "# A result\n\nsee [above](#A-result): $a < b_k$, and\n\n$$f(y) = \\sum_k \\lambda_k, \\tag{6}$$"
-    cells = [v4.new_markdown_cell(text), v4.new_code_cell("1", outputs=outputs)]
+    cells = [
+        v4.new_markdown_cell(text),
+        v4.new_markdown_cell("## For $\\alpha = 3$"),
+        v4.new_code_cell("1", outputs=outputs),
+    ]
     (root / "runs" / "smoke").mkdir(parents=True)
     nbformat.write(v4.new_notebook(cells=cells), root / "runs" / "smoke" / "03_example.ipynb")
     (root / "runs" / "smoke" / "04_cut.ipynb").write_text('{"cells": [')
@@ -36,6 +40,11 @@ def pages(tmp_path_factory):
 
 def test_no_link_and_no_image_is_broken(pages):
     assert docs.broken(pages) == []
+
+
+def test_a_formula_in_a_heading(notebook):
+    heading = re.search(r"<h2.*?For .*?</h2>", notebook).group()
+    assert re.search(r"<math[^>]*><mrow><mi>α</mi><mo>=</mo><mn>3</mn></mrow></math>", heading)
 
 
 def test_every_public_name_has_its_page(pages):
@@ -59,7 +68,7 @@ def test_a_widget_is_shown_by_its_picture_and_a_bar_not_at_all(notebook):
 
 
 def test_formulas_need_no_script(notebook):
-    inline, block = (ElementTree.fromstring(text) for text in re.findall("<math.*?</math>", notebook, re.S))
+    inline, block, _ = (ElementTree.fromstring(text) for text in re.findall("<math.*?</math>", notebook, re.S))
     assert (inline.get("display"), block.get("display")) == ("inline", "block")
     assert "".join(inline.itertext()) == "a<bk" and "".join(block.itertext()) == "f(y)=∑kλk,(6)"
     assert "$" not in re.sub("(?s)<style.*?</style>", "", notebook)
