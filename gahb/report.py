@@ -99,6 +99,7 @@ CAPTIONS = {
     ),
 }
 
+MANY = 8  # numbers in a cell of a table; of more, which the ledger holds, only the range is shown
 REASONS = {  # why a scale may leave the paper's setting
     "face_size": "time",
     "face_N": "time",
@@ -290,6 +291,8 @@ def _short(value):
         return f"{value:.3g}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple) and len(value) > MANY and all(type(item) in (int, float) for item in value):
+        return f"{len(value)} values, {_short(min(value))} to {_short(max(value))}"
     if isinstance(value, list | tuple):
         return "(" + ", ".join(_short(item) for item in value) + ")"
     if isinstance(value, int) and not isinstance(value, bool):

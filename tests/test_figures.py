@@ -120,3 +120,11 @@ def test_report_lists_the_denoisers_and_what_their_training_took(tmp_path):
 
 def test_captions_cover_figures_1_to_13():
     assert {name[:5] for name in report.CAPTIONS} == {f"fig{n:02d}" for n in range(1, 14)}
+
+
+def test_long_measurements_are_told_by_their_range():
+    rows = [{"id": "1", "figure": "1", "statement": "s", "rule": "r", "verdict": "v"}]
+    rows[0]["measured"] = {"few": [0.5, 2], "many": [3.0, -1.25, *range(10)], "bands": [[1, 2]] * 9}
+    (line,) = report.claims_table(rows).splitlines()[2:]
+    bands = ", ".join(["(1, 2)"] * 9)
+    assert f"| few (0.5, 2); many 12 values, -1.25 to 9; bands ({bands}) |" in line
