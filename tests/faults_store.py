@@ -276,7 +276,7 @@ def full_cache(tmp_path):
 
 ROOM = "could not be written in .*Free some space there or give another folder; what was there before is intact"
 NO_STORE = "the store .*here.* cannot be written to: .*; give another store"
-NO_CACHE = "prepared photographs cannot be kept in .*cache.*; give another folder"
+NO_CACHE = "prepared photographs cannot be kept in .*cache.*; give another store or cache"
 DISKS = [
     (
         "a file where the store should be",

@@ -151,7 +151,7 @@ def test_nothing_is_kept_of_what_failed_or_was_left_over(source, tmp_path):
 
 def test_a_cache_that_cannot_be_written_to_is_named(source, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(OSError, match=r"cannot be kept in .*cache.*give another folder"):
+    with pytest.raises(OSError, match=r"cannot be kept in .*cache.*give another store or cache"):
         faces(source, **ASKED, cache=tmp_path / "cache")
     assert (tmp_path / "cache").read_text() == "a file"
 

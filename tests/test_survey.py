@@ -175,6 +175,7 @@ def test_what_holds_no_photographs_gets_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "archived").mkdir()
     (tmp_path / "phone" / "100APPLE").mkdir(parents=True)
+    (tmp_path / "phone" / "taken.in 2024").mkdir()  # a folder is no kind of file
     (tmp_path / "phone" / "100APPLE" / "1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     for name in ("archived/celeba.zip", "celeba.tar.gz"):
         (tmp_path / name).write_bytes(b"PK\x03\x04")

@@ -71,7 +71,9 @@ def _locked(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise OSError(f"prepared photographs cannot be kept in {folder.parent}: {error}; give another folder") from None
+        raise OSError(
+            f"prepared photographs cannot be kept in {folder.parent}: {error}; give another store or cache"
+        ) from None
     try:
         yield
     finally:

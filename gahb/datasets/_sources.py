@@ -143,7 +143,7 @@ class Folder(_Encoded):
                 if is_web_page(first_bytes(file)):
                     return f"{file.name} in it {REFUSED}."
                 return f"It holds {file.name}: " + ("unpack it." if suffix in ARCHIVES else "give that file.")
-        kinds = {file.suffix.lower() for file in islice(self.path.rglob("*.*"), 1000)} - {""}
+        kinds = {file.suffix.lower() for file in islice(self.path.rglob("*.*"), 1000) if file.is_file()} - {""}
         known = ", ".join(sorted(SUFFIXES))
         return f"It holds {', '.join(sorted(kinds)[:3])} files; those that can be read are {known}." if kinds else ""
 

@@ -1,0 +1,79 @@
+"""A checkout that nobody may write to: all goes where the user says, and what would go into it is one sentence."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from gahb.store import project
+
+# The superuser may write anywhere, unless these are given up.
+GIVEN_UP = "-dac_override,-dac_read_search,-fowner"
+ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+pytestmark = pytest.mark.skipif(
+    os.name == "nt" or (ROOT and not shutil.which("setpriv")), reason="no way to be without permission here"
+)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the package and its notebooks, read-only, its path with a space in it."""
+    folder = tmp_path_factory.mktemp("a lab") / "shared checkout"
+    made = shutil.ignore_patterns("__pycache__", ".*")
+    for name in ("gahb", "notebooks"):
+        shutil.copytree(project() / name, folder / name, ignore=made)
+    shutil.copy(project() / "pyproject.toml", folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    yield folder
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def gahb(checkout, *arguments):
+    """Run a command of the checkout as one who may not write there."""
+    without = ["setpriv", f"--bounding-set={GIVEN_UP}"] if ROOT else []
+    environment = {name: value for name, value in os.environ.items() if name != "GAHB_STORE"}
+    environment |= {"PYTHONPATH": str(checkout)}
+    command = [*without, sys.executable, "-m", "gahb", *arguments]
+    return subprocess.run(command, cwd=checkout, env=environment, text=True, capture_output=True, check=False)
+
+
+def everything(folder):
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_a_notebook_runs_with_all_folders_elsewhere(checkout, tmp_path):
+    before = everything(checkout)
+    folders = {name: tmp_path / name for name in ("store", "figures", "runs")}
+    done = gahb(checkout, "reproduce", "--only", "03", *(f"--{name}={path}" for name, path in folders.items()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(folders["store"].glob("*/weights.safetensors"))) == 1
+    assert (folders["runs"] / "smoke" / "03_jacobian_basis.ipynb").is_file()
+    assert {"report.md", "claims.json"} <= {path.name for path in (folders["figures"] / "smoke").iterdir()}
+    assert everything(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("reproduce", "--only", "03"), "cannot be written to (Permission denied); give other folders with --figures"),
+        (("train", "--only", "disks"), "give another store"),
+        (("store", "ship", "--scale", "smoke"), "give another store or cache"),
+        (("data", "gahb", "--sheet", "sheet.png"), "holds no images"),
+    ],
+)
+def test_what_would_be_written_there_is_one_sentence(arguments, sentence, checkout):
+    before = everything(checkout)
+    done = gahb(checkout, *arguments)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("gahb: ") and sentence in last, done.stderr
+    assert "Traceback" not in done.stderr
+    assert everything(checkout) == before
+
+
+def test_what_only_reads_works(checkout):
+    for arguments in (("list",), ("--help",), ("train", "--help")):
+        assert gahb(checkout, *arguments).returncode == 0
