@@ -4,6 +4,7 @@ Two ways, side by side: the whole matrix (:func:`jacobian`), and its leading eig
 products with it and its transpose (:func:`adaptive_basis` with ``k``).
 """
 
+import copy
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gahb import _checks
-from gahb.denoisers import BFCNN, NETWORKS, evaluating
+from gahb.denoisers import BFCNN, NETWORKS, BiasFreeBatchNorm, evaluating
 
 CHUNK_PIXELS = 32 * 40 * 40  # images that go through a network at once, in pixels
 BLOCK = 4  # side of the blocks of pixels whose unit vectors share a window
@@ -67,7 +68,7 @@ def jacobian(denoiser, y):
     """
     y = _checks.one_image(y, "y").detach()
     if type(denoiser) is BFCNN:
-        with evaluating(denoiser, y.dtype) as net, torch.no_grad():
+        with evaluating(denoiser, y.dtype) as net:
             return _by_windows(net, y)
     with _products(denoiser, y) as (forward, backward):
         if forward is not None:
@@ -202,16 +203,12 @@ def _by_windows(net, y):
 
 def _frozen_layers(net, y):
     """Weight and 0/1 gate (or None) of each convolution of a BFCNN at ``y``, normalization in the weight."""
-    net(y)  # refuses an image that is none for this network
-    layers, x = [], y
-    for layer in net.noise:
-        x = layer(x)
+    layers = []
+    for layer in _linear(net, y).noise:
         if isinstance(layer, nn.Conv2d):
             layers.append((layer.weight, None))
-        elif isinstance(layer, nn.ReLU):
-            layers[-1] = layers[-1][0], (x > 0).to(y.dtype)
-        else:
-            layers[-1] = layers[-1][0] * (layer.gain / layer.running_sd)[:, None, None, None], None
+        elif isinstance(layer, _Gate):
+            layers[-1] = layers[-1][0], layer.gate
     return layers
 
 
@@ -234,42 +231,38 @@ def _products(denoiser, y):
     """
     with evaluating(denoiser, y.dtype) as f:
         if type(f) in NETWORKS.values():
-            with _frozen_gates(f, y) as linear:
-                yield linear, _transpose_product(linear, y)
+            linear = _linear(f, y)
+            yield linear, _transpose_product(linear, y)
         else:
             yield None, _transpose_product(f, y)
 
 
-@contextmanager
-def _frozen_gates(net, y):
-    """Yield v -> J v: the network with each ReLU replaced by the 0/1 gate that it has at ``y``."""
-    gates, calls = [], iter(())
+class _Gate(nn.Module):
+    """A ReLU that goes on to let through what it let through at its first call: a 0/1 gate."""
 
-    def record(module, inputs, output):
-        gates.append((inputs[0] > 0).to(y.dtype))
+    gate = None
 
-    def gate(x):
-        return x * next(calls)
+    def forward(self, x):
+        if self.gate is None:
+            self.gate = (x > 0).to(x.dtype)
+        return x * self.gate
 
-    def linear(v):
-        nonlocal calls
-        calls = iter(gates)
-        with torch.set_grad_enabled(v.requires_grad):
-            return net(v)
 
-    relus = [module for module in net.modules() if isinstance(module, nn.ReLU)]
-    hooks = [module.register_forward_hook(record) for module in relus]
-    try:
-        with torch.no_grad():
-            net(y)
-        for module, hook in zip(relus, hooks, strict=True):
-            hook.remove()
-            module.forward = gate  # of this module alone; a hook would compute the ReLU first
-        yield linear
-    finally:
-        for module, hook in zip(relus, hooks, strict=True):
-            hook.remove()
-            vars(module).pop("forward", None)
+def _linear(net, y):
+    """v -> J v: a copy of a network, its ReLUs replaced by their gates at ``y``, its normalizations in the weights."""
+    linear = copy.deepcopy(net)
+    for parent in list(linear.modules()):
+        before = None
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, _Gate())
+            elif isinstance(child, BiasFreeBatchNorm):  # it follows a convolution
+                before.weight *= (child.gain / child.running_sd)[:, None, None, None]
+                setattr(parent, name, nn.Identity())
+            before = child
+    with torch.no_grad():
+        linear(y)  # sets the gates; refuses an image that is none for this network
+    return linear
 
 
 def _transpose_product(f, y):
