@@ -256,7 +256,7 @@ def _linear(net, y):
         for name, child in parent.named_children():
             if isinstance(child, nn.ReLU):
                 setattr(parent, name, _Gate())
-            elif isinstance(child, BiasFreeBatchNorm):  # it follows a convolution
+            elif isinstance(child, BiasFreeBatchNorm):  # it follows an nn.Conv2d
                 before.weight *= (child.gain / child.running_sd)[:, None, None, None]
                 setattr(parent, name, nn.Identity())
             before = child

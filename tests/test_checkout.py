@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from gahb.store import project
@@ -62,12 +63,13 @@ def test_a_notebook_runs_with_all_folders_elsewhere(checkout, tmp_path):
         (("reproduce", "--only", "03"), "cannot be written to (Permission denied); give other folders with --figures"),
         (("train", "--only", "disks"), "give another store"),
         (("store", "ship", "--scale", "smoke"), "give another store or cache"),
-        (("data", "gahb", "--sheet", "sheet.png"), "holds no images"),
+        (("data", "MINE", "--sheet", "sheet.png"), "sheet.png could not be written in"),
     ],
 )
-def test_what_would_be_written_there_is_one_sentence(arguments, sentence, checkout):
+def test_what_would_be_written_there_is_one_sentence(arguments, sentence, checkout, tmp_path):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).random((4, 8, 8)))
     before = everything(checkout)
-    done = gahb(checkout, *arguments)
+    done = gahb(checkout, *(str(tmp_path / "mine.npy") if word == "MINE" else word for word in arguments))
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and last.startswith("gahb: ") and sentence in last, done.stderr
     assert "Traceback" not in done.stderr
