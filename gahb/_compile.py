@@ -47,5 +47,9 @@ def works(device):
 
 
 def compiled(function):
-    """A function compiled whole, for each shape anew, by rules that do not depend on timings: bits repeat."""
-    return torch.compile(function, fullgraph=True, dynamic=False, options={"deterministic": True})
+    """A function compiled whole, for each shape anew, by rules that do not depend on timings: bits repeat.
+
+    What is computed once a channel is kept (``realize_reads_threshold``), and not computed anew at each pixel.
+    """
+    options = {"deterministic": True, "realize_reads_threshold": 1}
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)

@@ -16,6 +16,21 @@ from torch.nn import functional as F
 from gahb import _checks
 
 
+class _Variance(torch.autograd.Function):
+    """Variance of each channel of (B, C, H, W). That of torch finds the mean anew for its gradient: a pass over all."""
+
+    @staticmethod
+    def forward(ctx, x):
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
+        ctx.save_for_backward(x, mean)
+        return variance
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, mean = ctx.saved_tensors
+        return (x - mean[:, None, None]) * (2 * gradient * gradient.numel() / x.numel())[:, None, None]
+
+
 class BiasFreeBatchNorm(nn.Module):
     """Divide each channel by its standard deviation and multiply by a learned gain.
 
@@ -33,12 +48,16 @@ class BiasFreeBatchNorm(nn.Module):
 
     def forward(self, x):
         """Normalize features ``x``, shape (B, C, H, W); same shape."""
-        sd = self.running_sd
-        if self.training:
-            sd = (x.to(sd.dtype).var(dim=(0, 2, 3), unbiased=False) + self.eps).sqrt()
-            with torch.no_grad():
-                self.running_sd.lerp_(sd.detach(), self.momentum)
-        return x * (self.gain / sd).to(x.dtype)[:, None, None]
+        return x * (self.gain / self.sd(x)).to(x.dtype)[:, None, None]
+
+    def sd(self, x):
+        """Standard deviation of each channel of ``x``, shape (C,): of the batch in training, else the running one."""
+        if not self.training:
+            return self.running_sd
+        sd = (_Variance.apply(x.to(self.gain.dtype)) + self.eps).sqrt()
+        with torch.no_grad():
+            self.running_sd.lerp_(sd.detach(), self.momentum)
+        return sd
 
 
 def _conv(inputs, outputs, kernel=3, generator=None):
@@ -102,7 +121,26 @@ class BFCNN(nn.Module):
 
     def forward(self, y):
         """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
-        return y - self.noise(_network_input(y, self.in_channels))
+        x = _network_input(y, self.in_channels)
+        return y - (self._noise_in_training(x) if self.training else self.noise(x))
+
+    def _noise_in_training(self, x):
+        """What ``noise`` makes of ``x``, each normalization in the weights of the next convolution.
+
+        Then the gradient of its factors is one of weights, and no sum over features. A ReLU
+        commutes with the size of a factor, not with its sign.
+        """
+        size = 1
+        for layer in self.noise:
+            if isinstance(layer, BiasFreeBatchNorm):
+                sign = torch.where(layer.gain < 0, -1.0, 1.0)
+                size = (sign * layer.gain / layer.sd(x))[:, None, None]
+                x = x * sign.to(x.dtype)[:, None, None]
+            elif isinstance(layer, nn.Conv2d):
+                x, size = F.conv2d(x, layer.weight * size, padding=1), 1
+            else:
+                x = layer(x)
+        return x
 
 
 class UNet(nn.Module):

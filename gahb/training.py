@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from gahb import _checks, _compile
 from gahb._files import read_tensors, write_atomically, write_tensors
-from gahb._machine import HeldSignals, has_bfloat16_units, pick_device, progress_bar
+from gahb._machine import HeldSignals, has_bfloat16_units, keeping_memory, pick_device, progress_bar
 from gahb._machine import interruptible as interruptible  # for those who train
 from gahb.denoisers import NETWORKS
 from gahb.optimizers import optimizers
@@ -86,7 +86,7 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
         raise TypeError(f"give a recipe or its fields, not both: got a recipe and {', '.join(settings)}")
     device, images = pick_device(device), _training_images(images)
     begun = time.monotonic()
-    with _own_settings(), HeldSignals() as signals:
+    with _own_settings(), keeping_memory(), HeldSignals() as signals:
         run = _Run(recipe, images, device, Path(checkpoint) if checkpoint else None)
         run.resume()
         try:

@@ -1,5 +1,7 @@
 """The networks against plain torch code, the paper's numbers and the homogeneity of Eq. 6."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +181,34 @@ def test_batch_norm_is_differentiated_through_its_statistics():
     sd = (centred.square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
     (expected,) = torch.autograd.grad((x / sd * weights).sum(), x)
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("first_relu", [True, False])
+def test_bfcnn_in_training_is_its_layers_one_after_another(first_relu):
+    """To rounding: output, gradients and running values, with gains of both signs."""
+    net = small_bfcnn(first_relu=first_relu).train()
+    norms = [layer for layer in net.modules() if isinstance(layer, BiasFreeBatchNorm)]
+    for layer in norms:
+        layer.gain.data[::2] *= -1
+    other, y, weights = copy.deepcopy(net), noisy(3, 1, 9, 7), noisy(3, 1, 9, 7, seed=2)
+    ours, plain = net(y), y - other.noise(y)
+    (ours * weights).sum().backward(), (plain * weights).sum().backward()
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+    for a, b in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-12)
+    before = small_bfcnn(first_relu=first_relu).buffers()
+    for a, b, was in zip(net.buffers(), other.buffers(), before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        assert (a - was).abs().max() > 1e-3
+
+
+def test_a_gain_of_zero_learns():
+    """Its channel is silent, and not lost."""
+    net = small_bfcnn().train()
+    norm = next(layer for layer in net.modules() if isinstance(layer, BiasFreeBatchNorm))
+    norm.gain.data[3] = 0
+    net(noisy(3, 1, 9, 7)).square().sum().backward()
+    assert norm.gain.grad[3] != 0
 
 
 @pytest.mark.parametrize(
