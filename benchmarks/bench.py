@@ -93,7 +93,7 @@ def training(table, device):
     plain = reference.training(images.float() / 255, **PAPER, batch=batch, device=device)
     run.net.train()
     signals, cuda = NoSignals(), device.type == "cuda"
-    ceiling, operations = products(1000 if cuda else 20, device, torch.bfloat16 if fast else torch.float32)
+    ceiling, operations = products(1000 if cuda else 50, device, torch.bfloat16 if fast else torch.float32)
     steps = lambda: run.step(signals), lambda: next(plain), ceiling
     with keeping_memory():  # as a training does; the plain one gains by it too
         in_turn(2, device, *steps)  # compiles
@@ -310,7 +310,7 @@ def paper_cost(rate, device):
     if device.type != "cuda":
         hours = operations / (GPU_SHARE * H100) / 3600
         text += (
-            f" An H100 at {GPU_SHARE:.0%} of its {H100 / 1e12:.0f} TFLOP/s in bfloat16 would take {hours:.0f} hours: "
+            f" An H100 at {GPU_SHARE:.0%} of its {H100 / 1e12:.0f} TFLOP/s in bfloat16 would take {hours:.1f} hours: "
         )
         text += "an estimate, no GPU was measured."
     return text

@@ -62,7 +62,7 @@ def keeping_memory():
         yield
         return
     mallopt(MMAP_MAX, 0)
-    mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(TRIM_THRESHOLD, -1)  # never
     try:
         yield
     finally:

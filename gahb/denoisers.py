@@ -17,17 +17,25 @@ from gahb import _checks
 
 
 class _Variance(torch.autograd.Function):
-    """Variance of each channel of (B, C, H, W). That of torch finds the mean anew for its gradient: a pass over all."""
+    """Variance and mean of each channel of (B, C, H, W), the mean without a gradient.
+
+    The gradient of torch's own variance finds the mean anew: a pass over all features.
+    """
 
     @staticmethod
-    def forward(ctx, x):
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
-        ctx.save_for_backward(x, mean)
-        return variance
+    def forward(x):
+        return torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs, output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx, gradient, _):
         x, mean = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative
+            mean = x.mean((0, 2, 3))
         return (x - mean[:, None, None]) * (2 * gradient * gradient.numel() / x.numel())[:, None, None]
 
 
@@ -54,7 +62,7 @@ class BiasFreeBatchNorm(nn.Module):
         """Standard deviation of each channel of ``x``, shape (C,): of the batch in training, else the running one."""
         if not self.training:
             return self.running_sd
-        sd = (_Variance.apply(x.to(self.gain.dtype)) + self.eps).sqrt()
+        sd = (_Variance.apply(x.to(self.gain.dtype))[0] + self.eps).sqrt()
         with torch.no_grad():
             self.running_sd.lerp_(sd.detach(), self.momentum)
         return sd
@@ -133,7 +141,7 @@ class BFCNN(nn.Module):
         size = 1
         for layer in self.noise:
             if isinstance(layer, BiasFreeBatchNorm):
-                sign = torch.where(layer.gain < 0, -1.0, 1.0)
+                sign = torch.where(layer.gain < 0, -1.0, 1.0).to(layer.gain.dtype)
                 size = (sign * layer.gain / layer.sd(x))[:, None, None]
                 x = x * sign.to(x.dtype)[:, None, None]
             elif isinstance(layer, nn.Conv2d):

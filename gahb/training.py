@@ -28,6 +28,7 @@ from gahb.recipe import Recipe
 CHECKPOINT_SECONDS = 60.0
 LOG_RANGE = 200  # largest over smallest noise level of the log-uniform law: 46 dB
 LEVELS, LEVEL_DB = 12, 4  # over which the errors of a balanced loss are averaged, from sigma_max down
+ARITHMETIC = 2  # raised with each change of the bits of a step: a checkpoint from before it is not gone on from
 RUNNING = 0.03  # what an image counts in the running mean of its level
 
 
@@ -146,7 +147,8 @@ class _Run:
         self.means = None  # of the errors at each noise level, see running_errors
         self.identity = None
         if checkpoint is not None:
-            arithmetic = f"{device.type} {'bfloat16' if self.bfloat16 else 'float32'}{' compiled' * self.compiled}"
+            precision = "bfloat16" if self.bfloat16 else "float32"
+            arithmetic = f"{device.type} {precision}{' compiled' * self.compiled}, version {ARITHMETIC}"
             self.identity = {"recipe": recipe.settings(), "images": digest(images), "arithmetic": arithmetic}
 
     def to_the_end(self, signals, bar, deadline):

@@ -36,6 +36,9 @@ seed = 0
 denoiser = None  # file of a released denoiser, shown on a photograph
 
 # %%
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import scipy.stats
 import torch
@@ -128,10 +131,10 @@ def asymmetry_and_negative_share(denoiser, images, sigma):
 
 
 levels = (0.04, 0.15, 0.39)  # to 100/255, where the released network was trained
-ours = [asymmetry_and_negative_share(net, test[: run.scale.analysed], level) for level in levels]
-measured = {"sigma": levels, "asymmetry": [v[0].mean() for v in ours], "negative_share": [v[1].mean() for v in ours]}
+here = [asymmetry_and_negative_share(net, test[: run.scale.analysed], level) for level in levels]
+measured = {"sigma": levels, "asymmetry": [v[0].mean() for v in here], "negative_share": [v[1].mean() for v in here]}
 for row, key in enumerate(("asymmetry", "negative_share")):
-    measured[f"{key}_band"] = np.transpose([statistics.band(v[row]) for v in ours])
+    measured[f"{key}_band"] = np.transpose([statistics.band(v[row]) for v in here])
 
 # %%
 if not ours:
@@ -142,6 +145,7 @@ else:
     theirs = [asymmetry_and_negative_share(released, patches[: run.scale.analysed], level) for level in levels]
     for row, key in enumerate(("asymmetry", "negative_share")):
         measured[f"released_{key}"] = [v[row].mean() for v in theirs]
+    measured["released_sha256"] = hashlib.sha256(Path(denoiser).read_bytes()).hexdigest()[:12]
 run.claim("3.2", **measured | about)
 
 # %% [markdown]

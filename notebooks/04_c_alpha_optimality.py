@@ -69,6 +69,10 @@ tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy()
 # The theory is of images with details at all scales; these have pixels. A slope is fitted over the smallest noise
 # above which at most a third of the wavelet coefficients of the class stand out: below that a contour of
 # $\alpha = 1$ is as rough as the pixels, and every denoiser nears the identity, of slope 1.
+#
+# The backgrounds of Algorithm 2 are rougher than $C^\alpha$: of fields of amplitudes $|k|^{-\alpha}$ in two
+# dimensions, the slope of the best linear denoiser tends to $(\alpha - 1) / \alpha$. That of the whole is a mixture of
+# theirs and the contours'.
 
 # %%
 low, high = run.scale.slope_db

@@ -121,7 +121,7 @@ def test_kinds(file, name, kind):
 
 
 def test_the_study_trains_for_a_given_time():
-    """Twice the seconds are about twice the images."""
+    """Ten times the seconds are about ten times the images."""
     images = datasets.disks(16, 16)
     quick = {"size": {"channels": 4, "blocks": 1}, "batch_size": 4}
     few, many = (recipes.recipe_for(images, LAPTOP_TRAINING | quick, seconds).images_seen for seconds in (2, 20))

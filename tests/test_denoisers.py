@@ -183,6 +183,20 @@ def test_batch_norm_is_differentiated_through_its_statistics():
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_batch_norm_has_first_and_second_derivatives():
+    layer = BiasFreeBatchNorm(2).double().train()
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(layer, noisy(3, 2, 2, 2).requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_bfcnn_trains_in_the_precision_of_its_weights(dtype):
+    net = BFCNN(4, 8).to(dtype).train()
+    denoised = net(noisy(2, 1, 8, 8).to(dtype))
+    denoised.square().sum().backward()
+    assert {denoised.dtype, *(p.grad.dtype for p in net.parameters())} == {dtype}
+
+
 @pytest.mark.parametrize("first_relu", [True, False])
 def test_bfcnn_in_training_is_its_layers_one_after_another(first_relu):
     """To rounding: output, gradients and running values, with gains of both signs."""

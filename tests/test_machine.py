@@ -1,37 +1,78 @@
-"""What a training does to the allocator, counted in the pages that the system has to give."""
+"""What a training does to the allocator: pages that the system gives, memory that the process has.
 
+Each in a process of its own: where blocks lie in the memory of this one depends on the tests before.
+"""
+
+import json
 import platform
 import resource
-import statistics
+import subprocess
+import sys
 
 import pytest
-import torch
 
 from gahb._machine import keeping_memory
 
-PAGES = 64 * 2**20 // resource.getpagesize()  # of the tensor below
+BEGINNING = """
+import json, resource, statistics, torch
+from pathlib import Path
+from gahb._machine import keeping_memory
 
+def status(key):
+    return 1024 * int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
 
 def faults():
-    """Pages given by the system for a tensor of 64 MB that is made, filled and freed; huge ones count once.
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    The median of nine: now and then something small is put where the last tensor was.
-    """
-    counts = []
-    for _ in range(9):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(2**24)
-        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    return statistics.median(counts)
+def often():
+    return statistics.median(faults() for _ in range(9))
+"""
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator that is left alone")
+def measured(code):
+    """The list ``found`` that a fresh Python has after ``code``."""
+    code = f"{BEGINNING}\n{code}\nprint(json.dumps(found))"
+    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator that is left alone")
+
+
+@glibc
 def test_freed_memory_is_kept_inside_and_given_back_outside():
-    few = PAGES / 600  # a system that gives huge pages gives 32 of them
-    assert faults() > few
-    with keeping_memory():
-        assert faults() == 0
-    assert faults() > few
+    """Pages given for a tensor of 64 MB that is made, filled and freed; huge ones count once."""
+    code = "found = [often()]\nwith keeping_memory():\n    found += [often()]\nfound += [often()]"
+    before, inside, after = measured(code)
+    few = 64 * 2**20 // resource.getpagesize() / 600  # a system that gives huge pages gives 32 of them
+    assert before > few and inside == 0 and after > few
+
+
+@glibc
+def test_what_was_kept_goes_back_to_the_system():
+    """500 MB in blocks of 5 MB, which were filled."""
+    code = """
+with keeping_memory():
+    held = [torch.ones(5 * 2**18) for _ in range(100)]
+    found = [status("VmRSS")]
+    del held
+    found += [status("VmRSS")]
+found += [status("VmRSS")]"""
+    held, kept, after = measured(code)
+    assert held - kept < 10 * 2**20 and held - after > 400 * 2**20
+
+
+@glibc
+def test_more_than_2_GB_are_kept():
+    """Batches of 512 at 40x40: 210 MB each layer. Never touched here, so that it takes no memory."""
+    code = """
+with keeping_memory():
+    found = [status("VmData")]
+    torch.empty(5 * 2**29, dtype=torch.uint8)
+    found += [status("VmData")]"""
+    before, kept = measured(code)
+    assert kept - before > 2 * 2**30
 
 
 def test_another_allocator_is_left_alone(monkeypatch):

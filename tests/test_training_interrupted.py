@@ -196,6 +196,14 @@ def test_checkpoint_of_another_arithmetic_is_not_used(tmp_path, monkeypatch):
     assert_same_weights(net, undisturbed())
 
 
+def test_checkpoint_of_another_version_of_a_step_is_not_used(tmp_path, monkeypatch):
+    stopped(tmp_path / "c")
+    monkeypatch.setattr(training, "ARITHMETIC", training.ARITHMETIC + 1)
+    with pytest.warns(UserWarning, match="another arithmetic"):
+        net = train(pixels(), **TINY, checkpoint=tmp_path / "c")
+    assert_same_weights(net, undisturbed())
+
+
 def test_8_bit_and_float_images_share_a_checkpoint(tmp_path):
     stopped(tmp_path / "c", pixels())
     net = train(pixels().float() / 255, **TINY, checkpoint=tmp_path / "c")
