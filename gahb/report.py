@@ -246,13 +246,17 @@ def _deviations(provenance):
     rows = [(key, paper[key], here.get(key)) for key in REASONS if key in paper]
     rows += [(key, paper["training"].get(key, "-"), training.get(key)) for key in REASONS if key not in paper]
     rows += [
-        (f"{key}, synthetic", paper["training"].get(key, "-"), synthetic[key])
-        for key in REASONS
-        if synthetic.get(key) != training.get(key)
+        (f"{key}, {kind}", paper["training"].get(key, "-"), value)
+        for kind, own, others in (
+            ("synthetic", synthetic, training),
+            ("disks", here.get("disks_training", {}), synthetic),
+        )
+        for key, value in own.items()
+        if key in REASONS and value != others.get(key)
     ]
     lines = ["## Deviations from the paper", "| setting | the paper's | here | why |", "|---|---|---|---|"]
     for label, theirs, ours in rows:
-        if ours is not None and (ours != theirs or label.endswith(", synthetic")):
+        if ours is not None and (ours != theirs or "," in label):
             why = REASONS[label.split(",")[0]] if ours != theirs else "as in the paper"
             lines.append(f"| {label.replace('_', ' ')} | {_short(theirs)} | {_short(ours)} | {why} |")
     return "\n".join([*lines, *(f"| {row} |" for row in ALWAYS)])

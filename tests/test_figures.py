@@ -96,11 +96,12 @@ def test_report_states_each_deviation_from_the_paper_with_its_reason(tmp_path):
     differ |= {
         key.replace("_", " ") for key in ours["training"] if ours["training"][key] != theirs["training"].get(key)
     }
-    silent = {"name", "training", "synthetic training", "parallel", "cell timeout"}  # not the science
+    silent = {"name", "training", "synthetic training", "disks training", "parallel", "cell timeout"}  # not the science
     assert differ - silent <= told
     why = "more small noise; sqrt-uniform is what the authors' code draws"
     assert f"| sigma law, synthetic | uniform | log-uniform | {why} |" in laptop
     assert "| sigma max, synthetic | 1 | 1 | as in the paper |" in laptop  # not so for photographs
+    assert "| images seen, disks | 10,000,000 | 960,000 | time |" in laptop
     assert not any(line.startswith("| optimizer") for line in paper)
     assert any(line.startswith("| depth | 21 layers") for line in paper)
 

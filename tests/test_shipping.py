@@ -127,8 +127,10 @@ def test_what_the_package_holds():
         assert store.load(folder) is not None
         scale = scales.SCALES.get(folder.parent.name, scales.get("paper"))  # of whose sizes are those to come
         assert recipe.data["size"] in (scale.face_size, scale.scene_size, scale.class_size)
-        if folder.parent.name in scales.SCALES:
-            assert recipe.images_seen in (scale.training["images_seen"], scale.synthetic_training["images_seen"])
+        if recipe.data["class"] in ("faces", "scenes", "shuffled faces") and folder.parent.name in scales.SCALES:
+            assert {key: getattr(recipe, key) for key in scale.training} == scale.training
+    synthetic = scales.recipes(scales.get("laptop"), None, None)
+    assert {store.identity(recipe) for recipe in synthetic} <= {folder.name for folder in folders}
 
 
 def test_shipped_networks_of_faces_work_without_any_faces_given(package, tmp_path):
