@@ -96,7 +96,7 @@ def training(table, device):
     ceiling, operations = products(1000 if cuda else 50, device, torch.bfloat16 if fast else torch.float32)
     steps = lambda: run.step(signals), lambda: next(plain), ceiling
     with keeping_memory():  # as a training does; the plain one gains by it too
-        in_turn(2, device, *steps)  # compiles
+        in_turn(1, device, *steps)  # compiles
         mine, theirs, products_took = in_turn(20 if cuda else 3, device, *steps)
     rate, theirs, top = batch / mine, batch / theirs, operations / products_took
     precision = "bfloat16" if fast else "float32"
@@ -119,8 +119,13 @@ def jacobians(table, device):
     """Full, and the top 50, at 40x40; the row loop is timed on some rows and multiplied."""
     net, y = gahb.BFCNN(**PAPER).to(device).eval(), a_face(40, device)
     found, rows = {}, range(0, 1600, 32)
-    full = seconds(lambda: found.update(full=gahb.jacobian(net, y)), device)
-    loop = seconds(lambda: found.update(rows=reference.jacobian_rows(net, y, rows)), device) * 1600 / len(rows)
+    full, loop = in_turn(
+        3,
+        device,
+        lambda: found.update(full=gahb.jacobian(net, y)),
+        lambda: found.update(rows=reference.jacobian_rows(net, y, rows)),
+    )
+    loop *= 1600 / len(rows)
     difference = float((found["rows"] - found["full"][list(rows)]).norm() / found["rows"].norm())
     bar = 20 if device.type == "cuda" else 1.5
     table.row(
@@ -142,8 +147,13 @@ def leading_pairs(table, device, size, rows):
     net, y, d = shipped_network(device), a_face(size, device), size**2
     gahb.adaptive_basis(net, y, k=1)  # fills caches
     found = {}
-    top = seconds(lambda: found.update(top=gahb.adaptive_basis(net, y, k=50)), device)
-    loop = seconds(lambda: reference.jacobian_rows(net, y, rows), device) * d / len(rows)
+    top, loop = in_turn(
+        3,
+        device,
+        lambda: found.update(top=gahb.adaptive_basis(net, y, k=50)),
+        lambda: reference.jacobian_rows(net, y, rows),
+    )
+    loop *= d / len(rows)
     other = f"row loop's full Jacobian, {loop:,.1f} s ({len(rows)} rows timed)"
     table.row(f"top 50 of {d:,}, trained", f"{top:.1f} s", other, loop / top, 4 if d <= 1600 else 8)
     if d <= 1600:
@@ -195,7 +205,7 @@ def sampling(table, device):
     net = gahb.trained(scales.c_alpha_recipe(scale, 3.0), device=str(device))
     noise, found = gahb.gaussian_noise(32, (1, 32, 32)).to(device), {}
     mine, theirs = in_turn(
-        2,
+        3,
         device,
         lambda: found.update(ours=gahb.sample(net, noise, 0.05, 0.02).images),
         lambda: found.update(plain=reference.samples(net, noise, 0.05, 0.02)),
@@ -229,8 +239,8 @@ def sampling(table, device):
 def images(table, device):
     """Nearest images and generators."""
     some, train = torch.rand(1_000, 1, 40, 40, device=device), torch.rand(10_000, 1, 40, 40, device=device)
-    mine = median(seconds(lambda: gahb.nearest(some, train), device) for _ in range(3))
-    plain = seconds(lambda: reference.nearest(some[:20], train), device) * 50
+    mine, plain = in_turn(3, device, lambda: gahb.nearest(some, train), lambda: reference.nearest(some[:20], train))
+    plain *= 50
     table.row("nearest of 10,000 for 1,000 images", f"{mine:.2f} s", f"loop, {plain:.1f} s (20 timed)", plain / mine, 1)
     table.row("the same, seconds", f"{mine:.2f} s", "", mine, 1, below=True)
     cpu = torch.device("cpu")

@@ -42,8 +42,6 @@ LAPTOP_TRAINING = {  # the cheapest found that shows the effects: see benchmarks
     "precision": "auto",
 }
 SMALL_NOISE = {"sigma_max": 1.0, "sigma_law": "log-uniform", "images_seen": 48_000}  # which C-alpha slopes are about
-# Trained less, a network keeps more directions at a disk's edge than its tangents.
-LAPTOP_DISKS = {"images_seen": 960_000}
 SMOKE_TRAINING = {
     "network": "BFCNN",
     "size": {"depth": 5, "channels": 16},
@@ -165,7 +163,7 @@ SCALES = {
         sigma_end=0.002,
         training=LAPTOP_TRAINING,
         synthetic_training=LAPTOP_TRAINING | SMALL_NOISE,
-        disks_training=LAPTOP_DISKS,
+        disks_training={"images_seen": 960_000},  # after fewer, a network keeps more at a disk's edge than tangents
         cell_timeout=24 * 3600,
         parallel=True,
     ),

@@ -63,8 +63,8 @@ slope = statistics.fit_slope(input_db, table, *run.scale.slope_db)
 # One test disk is shown: the one of largest contrast among the first few.
 
 # %%
-contrast = [float(x.max() - x.min()) for x in test[:16]]
-chosen, sigma = int(np.argmax(contrast)), 0.04
+contrast = [float(x.max() - x.min()) for x in test]
+chosen, sigma = int(np.argmax(contrast[:16])), 0.04
 disk = bases.analyse(net, test[chosen], sigma, run.seed)
 orthonormal = torch.linalg.qr(tangents[chosen].flatten(1).double().T).Q.T.reshape(5, size, size)
 
@@ -98,7 +98,7 @@ run.save(fig, "fig05_disks")
 run.claim("5.1", slope=slope.slope, standard_error=slope.error, low_db=slope.low, high_db=slope.high)
 disks = [bases.analyse(net, x, sigma, run.seed) for x in test[: run.scale.analysed]]
 cosines = [bases.subspace_cosine(a.basis.vectors[:5], t) for a, t in zip(disks, tangents, strict=False)]
-visible = [c for c, x in zip(cosines, test, strict=False) if x.max() - x.min() > sigma]  # the noise is small for these
+visible = [c for c, x in zip(cosines, contrast, strict=False) if x > sigma]  # the noise is small for these
 projection = optimal.subspace(tangents[chosen][:, None])
 ideal = bases.analyse(projection, test[chosen].cpu(), sigma, run.seed).basis.shrinkage
 run.claim(
@@ -127,7 +127,7 @@ look.banded(ax, levels, rank_at, look.COLOURS["network"], "network")
 ax.axhline(5, label="optimal for small noise", **look.OPTIMAL)
 ax.set(
     xscale="log",
-    yscale="log",
+    ylim=(0, None),
     xlabel=r"noise level $\sigma$",
     ylabel=r"effective rank $\sum_k \lambda_k$",
     title="disks",
