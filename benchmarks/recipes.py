@@ -51,9 +51,9 @@ FACES = {
 DISKS = {
     "sqrt(sigma) uniform, error / sigma^0.75": SQRT | {"weight_power": 0.75},
     "sqrt(sigma) uniform, error / sigma^1.5": SQRT | {"weight_power": 1.5},
-    "sqrt(sigma) uniform, balanced loss": SQRT,
+    "**laptop**, disks: sqrt(sigma) uniform up to 1, balanced loss": SQRT,
     "log(sigma) uniform, error / sigma": {"weight_power": 1.0},
-    "**laptop**: log(sigma) uniform up to 1, balanced loss": {},
+    "**laptop**, other synthetic images: log(sigma) uniform up to 1, balanced loss": {},
 }
 
 

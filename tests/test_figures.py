@@ -102,6 +102,7 @@ def test_report_states_each_deviation_from_the_paper_with_its_reason(tmp_path):
     assert f"| sigma law, synthetic | uniform | log-uniform | {why} |" in laptop
     assert "| sigma max, synthetic | 1 | 1 | as in the paper |" in laptop  # not so for photographs
     assert "| images seen, disks | 10,000,000 | 960,000 | time |" in laptop
+    assert f"| sigma law, disks | uniform | sqrt-uniform | {why} |" in laptop
     assert not any(line.startswith("| optimizer") for line in paper)
     assert any(line.startswith("| depth | 21 layers") for line in paper)
 
