@@ -67,6 +67,8 @@ def same_shape(a, b, names):
 def positive(value, name):
     """Return ``value`` if it is one finite number above 0."""
     try:
+        if isinstance(value, bool | str):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be a positive number, got {value!r}") from None

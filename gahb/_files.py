@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 import warnings
 from contextlib import suppress
@@ -11,6 +12,31 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+
+def check_writable(folder, instead):
+    """Make a folder, and see that files can be written there; ``instead`` is what to give where they cannot.
+
+    Raises
+    ------
+    OSError
+        If they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written to ({error.strerror}); give {instead}") from None
+
+
+def writable_file(path, name):
+    """The path of a file that is written later: it is no folder, and its folder can be written to."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must be the path of a file, {path} is a folder")
+    check_writable(path.parent, f"another path with {name}=")
+    return path
 
 
 def write_atomically(path, write):

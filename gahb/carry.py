@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gahb._files import read_tensors, remove_leftovers, verified_tensors, write_atomically
 from gahb.recipe import Recipe
-from gahb.store import about, default_store, identity, locked
+from gahb.store import about, default_store, identity, is_named, locked
 
 TRAINED = ("history.csv", "recipe.json", "weights.safetensors")  # in this order they are written
 HALF_TRAINED = ("checkpoint.safetensors",)
@@ -64,7 +64,7 @@ def pack(destination, only=(), store=None):
     destination : str or Path
         Folder, made if it is missing.
     only : sequence of str
-        Beginnings of the names of what to pack; all if it is empty.
+        Names of what to pack, or their beginnings; all if it is empty.
     store : str or Path, optional
 
     Yields
@@ -80,8 +80,10 @@ def pack(destination, only=(), store=None):
     """
     root, destination = Path(store or default_store()).expanduser(), Path(destination).expanduser()
     found = False
-    for folder in sorted(root.glob("*")):
-        files = _files(folder) if folder.name.startswith(tuple(only) or "") else None
+    folders = {folder: folder.name.rpartition("-")[0] for folder in sorted(root.glob("*"))}  # to their names
+    for folder, name in folders.items():
+        chosen = folder.name in only or is_named(name, only, folders.values())
+        files = _files(folder) if chosen else None
         if files is None:
             continue
         found = True

@@ -104,7 +104,7 @@ def reproduce(scale, only, **options):
 
 @main.command()
 @SCALE
-@click.option("--only", multiple=True, help="Beginning of a denoiser's name, such as faces-S1; can be given again.")
+@click.option("--only", multiple=True, help="A denoiser's name or its beginning, such as faces-S1; can be given again.")
 @FACES
 @SCENES
 @STORE
@@ -173,7 +173,7 @@ def carried():
 
 
 @carried.command()
-@click.option("--only", multiple=True, help="Beginning of a denoiser's name, such as faces-S1; can be given again.")
+@click.option("--only", multiple=True, help="A denoiser's name or its beginning, such as faces-S1; can be given again.")
 @click.option("--to", type=click.Path(), required=True, help="Folder for one file a denoiser.")
 @STORE
 def pack(only, to, store):

@@ -305,8 +305,8 @@ def evaluating(denoiser, dtype=None):
     """Yield ``denoiser`` ready for analysis; leave it as it was.
 
     A network is put in evaluation mode with frozen parameters, both restored on exit; one of
-    another floating type than ``dtype`` is copied first. Other functions pass through. TF32,
-    which changes Jacobians, is off inside.
+    another floating type than ``dtype`` is copied first. What is no network of gahb raises where
+    its output is no batch like its input. TF32, which changes Jacobians, is off inside.
     """
     if not callable(denoiser):
         raise TypeError(f"denoiser must be a function of y, got {type(denoiser).__name__}")
@@ -317,7 +317,7 @@ def evaluating(denoiser, dtype=None):
         allow_tf32=False,
     ):
         if not isinstance(denoiser, nn.Module):
-            yield denoiser
+            yield _returning_images(denoiser)
             return
         parameters = list(denoiser.parameters())
         if dtype is not None and any(p.dtype != dtype for p in parameters):
@@ -326,9 +326,26 @@ def evaluating(denoiser, dtype=None):
         modes = [(module, module.training) for module in denoiser.modules()]
         trainable = [p.requires_grad for p in parameters]
         try:
-            yield denoiser.eval().requires_grad_(False)
+            denoiser.eval().requires_grad_(False)
+            yield denoiser if type(denoiser) in NETWORKS.values() else _returning_images(denoiser)
         finally:
             for module, training in modes:
                 module.training = training
             for parameter, flag in zip(parameters, trainable, strict=True):
                 parameter.requires_grad_(flag)
+
+
+def _returning_images(denoiser):
+    """The same function; an output of another shape is refused: it would be broadcast against images in silence."""
+
+    def f(y):
+        output = denoiser(y)
+        if not isinstance(output, torch.Tensor):
+            raise TypeError(f"denoiser must return a torch.Tensor, got {type(output).__name__}")
+        if output.shape != y.shape:
+            raise ValueError(
+                f"denoiser must return images of the shape of its input, {tuple(y.shape)}, got {tuple(output.shape)}"
+            )
+        return output
+
+    return f

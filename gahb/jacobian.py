@@ -64,7 +64,7 @@ def jacobian(denoiser, y):
     Raises
     ------
     ValueError, TypeError
-        If ``y`` is not one finite floating-point image, or ``denoiser`` is no function.
+        If ``y`` is not one finite floating-point image, or ``denoiser`` is no differentiable function that returns one.
     """
     y = _checks.one_image(y, "y").detach()
     if type(denoiser) is BFCNN:
@@ -103,7 +103,8 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
     Raises
     ------
     ValueError, TypeError
-        If ``y`` is not one finite floating-point image, k is not in 1 ... d, or ``denoiser`` is no function.
+        If ``y`` is not one finite floating-point image, k is not in 1 ... d, or ``denoiser`` is no differentiable
+        function that returns one, of finite Jacobian.
     RuntimeError
         If the residuals of the eigenpairs, in float64 and root of their summed squares, are above 1e-3.
     """
@@ -115,7 +116,7 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
     if k is not None and _checks.count(k, "k") > d:
         raise ValueError(f"k must be at most the number of pixels d = {d}, got {k}")
     if k is None or k > d // 3:  # Lanczos needs a space of several times k
-        matrix = jacobian(denoiser, y).double().cpu().numpy()
+        matrix = _finite(jacobian(denoiser, y).double().cpu().numpy())
         asymmetry = np.linalg.norm(matrix - matrix.T) / max(np.linalg.norm(matrix), 1e-300)
         values, vectors = scipy.linalg.eigh((matrix + matrix.T) / 2, driver="evd")  # the fastest for all pairs
     else:
@@ -158,7 +159,7 @@ def divergence(denoiser, y, probes=4, seed=0):
     total = torch.zeros(len(y), dtype=y.dtype, device=y.device)
     with evaluating(denoiser, y.dtype) as f, torch.enable_grad():
         y = y.requires_grad_()
-        output = f(y)
+        output = _differentiable(f(y))
         for v in (signs.to(y) * 2 - 1).unbind(1):
             (row,) = torch.autograd.grad(output, y, v, retain_graph=True)
             total += (row * v).flatten(1).sum(1)
@@ -274,11 +275,28 @@ def _transpose_product(f, y):
             graph.clear()
             with torch.enable_grad():
                 x = y.expand(len(u), *y.shape[1:]).clone().requires_grad_()
-                graph[len(u)] = x, f(x)
+                graph[len(u)] = x, _differentiable(f(x))
         x, output = graph[len(u)]
         return torch.autograd.grad(output, x, u, retain_graph=True, create_graph=u.requires_grad)[0]
 
     return backward
+
+
+def _differentiable(output):
+    """``output``, if autograd knows how it came from ``y``."""
+    if not output.requires_grad:
+        raise ValueError(
+            "denoiser must be differentiable, but its output does not depend on y in a way that autograd has seen: "
+            "compute it by torch from y, outside torch.no_grad and without detach"
+        )
+    return output
+
+
+def _finite(products):
+    """Products with the Jacobian, if they are finite."""
+    if not np.isfinite(products).all():
+        raise ValueError("the Jacobian of denoiser holds NaN or infinity at this y")
+    return products
 
 
 def _leading_pairs(denoiser, y, k, probes):
@@ -297,7 +315,7 @@ def _leading_pairs(denoiser, y, k, probes):
 
         def symmetric(v):
             jv, jtv = both(v)
-            return ((jv + jtv) / 2).T.double().cpu().numpy().reshape(v.shape)
+            return _finite(((jv + jtv) / 2).T.double().cpu().numpy()).reshape(v.shape)
 
         # Plus the identity: Lanczos cannot start from an image that the operator sends to zero.
         operator = LinearOperator((d, d), matvec=lambda v: symmetric(v) + v, dtype=np.float64)

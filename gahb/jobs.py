@@ -33,20 +33,21 @@ def pick_jobs(scale, device, jobs=None):
 
 
 def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0, folder=None):
-    """The recipes of a scale whose names begin with one of ``only`` (all, if it is empty).
+    """The recipes of a scale whose names are, or begin with, one of ``only`` (all, if it is empty).
 
+    A whole name is that denoiser alone: ``faces-S1-N1`` is not ``faces-S1-N10``.
     The photographs, once prepared, are kept in the store ``folder``, where the notebooks find them.
     """
     cache = Path(folder or store.default_store()) / "photographs"
     names = scales.names(scale)
-    chosen = [name for name in names if name.startswith(tuple(only) or "")]
+    chosen = [name for name in names if store.is_named(name, only, names)]
     if not chosen:
         raise ValueError(f"--only {' '.join(only)} names no denoiser of {scale.name}; they are {', '.join(names)}")
     needs = {kind: any(name.startswith(of) for name in chosen) for kind, of in scales.OF_PHOTOGRAPHS.items()}
     faces = scales.faces(scale, faces, cache) if needs["faces"] else None
     scenes = scales.scenes(scale, scenes, cache) if needs["scenes"] else None
     recipes = scales.recipes(scale, faces, scenes, seed)
-    return [recipe for recipe in recipes if recipe.name.startswith(tuple(only) or "")]
+    return [recipe for recipe in recipes if recipe.name in chosen]
 
 
 def lacking(recipes, folder, echo):

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from gahb import notebook, report, scales
-from gahb._files import write_text
+from gahb._files import check_writable, write_text
 from gahb._machine import deaf_to_ctrl_c, end_with_parent, interruptible
 from gahb.jobs import chosen_recipes, cores, end_all, pick_jobs, train_all
 from gahb.store import default_store, project
@@ -80,7 +79,7 @@ def _reproduce(scale, only, runs, figures, jobs, echo, parameters):
     figures = Path(figures or notebook.default_figures()).expanduser().resolve()
     runs = Path(runs or project() / "runs").expanduser().resolve() / scale.name
     for folder in (runs, figures / scale.name):  # told now, not after hours
-        _check_writable(folder)
+        check_writable(folder, "other folders with --figures and --runs")
     report.report(figures / scale.name)  # so is a damaged ledger
     parameters = _absolute(parameters | {"scale": scale.name, "figures": str(figures)})
     count = pick_jobs(scale, parameters.get("device", "auto"), jobs)
@@ -131,17 +130,6 @@ def _timed(path, output, parameters, timeout):
     begun = time.monotonic()
     with interruptible():
         return run_notebook(path, output, parameters, timeout), time.monotonic() - begun
-
-
-def _check_writable(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"{folder} cannot be written to ({error.strerror}); give other folders with --figures and --runs"
-        ) from None
 
 
 @contextmanager

@@ -121,6 +121,12 @@ def place(recipe, store=None):
     return next((folder for folder in folders if (folder / "weights.safetensors").is_file()), None)
 
 
+def is_named(name, only, names):
+    """Whether a name is one of ``only``, or begins with one of it that is none of ``names``; any is, if it is empty."""
+    beginnings = tuple(set(only) - set(names))
+    return not only or name in only or (bool(beginnings) and name.startswith(beginnings))
+
+
 def has(recipe, store=None):
     """Whether the store or the package has the weights of a recipe, whole; damaged ones are set aside."""
     while folder := place(recipe, store):

@@ -8,17 +8,17 @@ undisturbed one.
 
 import csv
 import hashlib
+import inspect
 import math
 import time
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from gahb import _checks, _compile
-from gahb._files import read_tensors, write_atomically, write_tensors
+from gahb._files import read_tensors, writable_file, write_atomically, write_tensors
 from gahb._machine import HeldSignals, has_bfloat16_units, keeping_memory, pick_device, progress_bar
 from gahb._machine import interruptible as interruptible  # for those who train
 from gahb.denoisers import NETWORKS
@@ -57,11 +57,11 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
         the same call on the same images goes on. One of another recipe or of other images is
         not used, and is overwritten.
     time_limit : float, optional
-        Seconds after which it stops with a checkpoint.
+        Seconds after which it stops with a checkpoint, which must be given then.
     progress : bool
         Show a bar with loss, images/s and time left.
     **settings
-        Fields of :class:`gahb.Recipe`, if no recipe is given.
+        Fields of :class:`gahb.Recipe` but ``name`` and ``data``, if no recipe is given.
 
     Returns
     -------
@@ -80,15 +80,23 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
         As ever; the checkpoint is written before it goes on.
     ValueError, TypeError
         If the images, the device or a setting are not as described.
+    OSError
+        If the checkpoint cannot be written.
     """
     if recipe is None:
+        if named := settings.keys() & {"name", "data"}:
+            raise TypeError(f"{' and '.join(sorted(named))}: give a whole recipe, gahb.Recipe(name, data, ...)")
         recipe = Recipe(name="denoiser", data={"class": "given"}, **settings)
     elif settings:
         raise TypeError(f"give a recipe or its fields, not both: got a recipe and {', '.join(settings)}")
+    if time_limit is not None and checkpoint is None:
+        raise ValueError("time_limit needs a checkpoint to go on from: give checkpoint=, the path of a file")
     device, images = pick_device(device), _training_images(images)
+    if checkpoint is not None:  # told now, and not when there is work to lose
+        checkpoint = writable_file(checkpoint, "checkpoint")
     begun = time.monotonic()
     with _own_settings(), keeping_memory(), HeldSignals() as signals:
-        run = _Run(recipe, images, device, Path(checkpoint) if checkpoint else None)
+        run = _Run(recipe, images, device, checkpoint)
         run.resume()
         try:
             with progress_bar(run.total, run.seen, recipe.name, progress) as bar:
@@ -132,8 +140,7 @@ class _Run:
 
     def __init__(self, recipe, images, device, checkpoint):
         self.recipe, self.device, self.checkpoint = recipe, device, checkpoint
-        size = {"in_channels": images.shape[1], **recipe.size}
-        self.net = NETWORKS[recipe.network](**size, seed=recipe.seed).to(device, memory_format=torch.channels_last)
+        self.net = _network(recipe, images.shape[1]).to(device, memory_format=torch.channels_last)
         self.optimizers = optimizers(self.net, recipe.optimizer, recipe.learning_rate)
         self.generator = torch.Generator(device).manual_seed(recipe.seed)
         fast = recipe.precision == "auto" and has_bfloat16_units(device)
@@ -318,6 +325,15 @@ def write_history(path, history):
 def _training_images(images):
     images = _checks.images(images, "images", uint8=True)
     return images if images.dtype == torch.uint8 else images.float()
+
+
+def _network(recipe, channels):
+    """The untrained network of a recipe."""
+    network = NETWORKS[recipe.network]
+    known = inspect.signature(network).parameters.keys() - {"seed"}
+    if unknown := recipe.size.keys() - known:
+        raise ValueError(f"size of {recipe.network} may have {', '.join(sorted(known))}, got {', '.join(unknown)}")
+    return network(**{"in_channels": channels, **recipe.size}, seed=recipe.seed)
 
 
 def _as_float(images):

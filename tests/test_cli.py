@@ -113,7 +113,7 @@ def test_train_list_and_train_again(monkeypatch, tmp_path):
 
 def test_train_in_several_processes(tmp_path):
     """Two at once; the workers are new processes, so this trains the real smoke scale's smallest sets."""
-    arguments = ("train", "--only", "faces-S1-N1", "--store", tmp_path, "--jobs", 2)
+    arguments = ("train", "--only", "faces-S1-N1", "--only", "faces-S1-N10", "--store", tmp_path, "--jobs", 2)
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert {path.name.rsplit("-", 1)[0] for path in tmp_path.glob("faces-*")} == {"faces-S1-N1", "faces-S1-N10"}

@@ -43,7 +43,7 @@ def smoke():
 
 def test_recipes_have_distinct_identities(smoke):
     recipes = scales.recipes(*smoke)
-    assert len({store.identity(recipe) for recipe in recipes}) == len(recipes) == 19
+    assert len({store.identity(recipe) for recipe in recipes}) == len(recipes) == len(scales.names(smoke[0]))
 
 
 def test_recipes_train_on_what_they_say(smoke):
@@ -67,3 +67,18 @@ def test_ray_images_are_multiples_of_one(smoke):
 def test_seed_changes_every_recipe(smoke):
     first, second = ({store.identity(r) for r in scales.recipes(*smoke, seed=s)} for s in (0, 1))
     assert not first & second
+
+
+@pytest.mark.parametrize(
+    ("only", "chosen"),
+    [
+        (["faces-S1-N1"], ["faces-S1-N1"]),
+        (["faces-S1-N1", "faces-S2"], ["faces-S1-N1", "faces-S2-N1", "faces-S2-N10", "faces-S2-N40"]),
+        (["faces-S1"], ["faces-S1-N1", "faces-S1-N10", "faces-S1-N40"]),
+        (["shuffled"], ["shuffled-N40"]),
+    ],
+)
+def test_a_whole_name_is_that_denoiser_alone(only, chosen):
+    names = scales.names(scales.get("smoke"))
+    assert [name for name in names if store.is_named(name, only, names)] == chosen
+    assert all(store.is_named(name, [], names) for name in names)

@@ -290,13 +290,13 @@ class Terminal:
 
 
 @pytest.mark.parametrize(("tty", "pause", "low", "high"), [(True, 30, 2, 10), (False, 30, 0, 0), (False, 0.3, 1, 4)])
-def test_lines_of_progress(tty, pause, low, high, monkeypatch):
+def test_lines_of_progress(tty, pause, low, high, monkeypatch, tmp_path):
     """0.9 s of training: at most a tick in half a second on a terminal, a line in ``pause`` seconds in a log."""
     monkeypatch.setattr("gahb._machine.LOG_SECONDS", pause)
     terminal = Terminal(tty)
     monkeypatch.setattr(sys, "stderr", terminal)
     with pytest.raises(TrainingStopped):
-        train(pixels(), **(TINY | {"images_seen": 10**9, "progress": True}), time_limit=0.9)
+        train(pixels(), **(TINY | {"images_seen": 10**9, "progress": True}), checkpoint=tmp_path / "c", time_limit=0.9)
     lines = [line for line in terminal.text.replace("\r", "\n").split("\n") if line.strip()]
     assert low <= len(lines) <= high, lines
     assert all("img/s" in line for line in lines)
@@ -325,6 +325,9 @@ def test_no_progress_if_none_is_wanted(capsys):
         ({"precision": "float16"}, ValueError, "precision"),
         ({"size": 20}, TypeError, "size must be a dict"),
         ({"size": {"depth": torch.ones(1)}}, TypeError, "size must hold only"),
+        ({"size": {"dept": 3}}, ValueError, "size of BFCNN may have channels, depth, first_relu, in_channels, got dept"),
+        ({"name": "mine"}, TypeError, "name: give a whole recipe"),
+        ({"time_limit": 1.0}, ValueError, "time_limit needs a checkpoint to go on from"),
         ({"device": "abacus"}, ValueError, "'abacus' is not available here; take auto or"),
     ],
 )
@@ -346,6 +349,14 @@ def test_bad_settings(settings, error, message):
 def test_bad_images(images, error):
     with pytest.raises(error, match="images must"):
         train(images, **TINY)
+
+
+@pytest.mark.parametrize("path", [".", "file/checkpoint"])
+def test_a_checkpoint_that_cannot_be_written_is_told_before_training(path, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"is a folder|cannot be written to .*another path with checkpoint="):
+        train(pixels(), **(TINY | {"images_seen": 10**9}), checkpoint=tmp_path / path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_fields_beside_a_recipe_are_not_dropped_in_silence():

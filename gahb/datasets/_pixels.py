@@ -107,13 +107,13 @@ def as_gray(images, name):
 
 
 def _known_type(images, name):
-    if images.dtype in (np.uint8, np.uint16):
+    if images.dtype.kind in "iu" and images.min() >= 0 and images.max() <= 255:
+        return images.astype(np.uint8)  # 8 bits in a wider type
+    if images.dtype == np.uint16:
         return images
-    if images.dtype.kind in "iu" and images.min() >= 0 and images.max() <= 65535:
-        return images.astype(np.uint8 if images.max() <= 255 else np.uint16)
     if images.dtype.kind not in "iuf":
         raise ValueError(f"{name} holds {images.dtype}; uint8, uint16 or floats in [0, 1] are expected")
-    if not (images.min() >= 0 and images.max() <= 1):  # NaN is not
+    if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):  # NaN is not
         raise ValueError(
             f"{name} holds {images.dtype} from {images.min():.3g} to {images.max():.3g}; "
             "uint8, uint16 or floats in [0, 1] are expected"
