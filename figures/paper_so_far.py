@@ -39,9 +39,10 @@ look.style()
 fig = look.new(11, 4.6)
 left, middle, right = fig.subfigures(1, 3, width_ratios=[1.5, 0.6, 2])
 ax = left.subplots()
-look.psnr_axes(ax, f"N = 10,000, after {training['images_seen']:,} images of 10,000,000")
+look.psnr_axes(ax, f"N = 10,000, after {training['images_seen']:,} images, laptop training")
 for name, curve in curves.items():
-    ax.plot(paper.input_db, curve, "o-", markersize=3.5, color=look.COLOURS[name], label=f"{name} images")
+    style = {"mfc": "none", "zorder": 3} if name == "test" else {}  # the two curves all but coincide
+    ax.plot(paper.input_db, curve, "o-", markersize=5, color=look.COLOURS[name], label=f"{name} images", **style)
 ax.plot(paper.input_db, paper.input_db, "-", color="0.85", label="no denoising", zorder=0)
 ax.legend()
 for panel, image, title in zip(middle.subplots(3, 1), at.images, ("clean", "noisy", "denoised"), strict=True):

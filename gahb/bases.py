@@ -135,7 +135,7 @@ def preserved_share(image, vectors, rank):
 
 
 def mean_frequency(vectors):
-    """Mean spatial frequency of each vector, weighted by its power spectrum, in cycles a pixel.
+    """Mean spatial frequency of each vector, weighted by its power spectrum, in cycles per pixel.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def mean_frequency(vectors):
     Returns
     -------
     ndarray (K,)
-        Cycles a pixel.
+        Cycles per pixel.
     """
     values = np.asarray(vectors, dtype=float)
     power = np.abs(fft.fft2(values)) ** 2

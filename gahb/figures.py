@@ -23,7 +23,7 @@ COLOURS = {
     "S2": "#937860",
     "pair": "#1f77b4",
     "nearest": "#ff7f0e",
-    "closest": "#55a868",
+    "closest": "#17becf",
     "shrinkage": "#d62728",
     "coefficient": "#1f77b4",
     "network": "#222222",
@@ -192,10 +192,10 @@ def banded(ax, x, table, color, label=None, marker="o-"):
     ax.fill_between(x, *statistics.band(table), color=color, alpha=0.2, linewidth=0)
 
 
-def optimal_line(ax, input_db, slope, through, label):
-    """A dashed line of the optimal slope through the point ``(x, y)``."""
+def optimal_line(ax, input_db, slope, through, color):
+    """A dashed line of the optimal slope through the point ``(x, y)``, in the colour of the curve that it is for."""
     x = np.asarray(input_db, dtype=float)
-    ax.plot(x, through[1] + slope * (x - through[0]), label=label, **OPTIMAL)
+    ax.plot(x, through[1] + slope * (x - through[0]), **OPTIMAL | {"color": color})
 
 
 def histograms(ax, groups, xlabel="cosine similarity", bins=None):
@@ -204,7 +204,7 @@ def histograms(ax, groups, xlabel="cosine similarity", bins=None):
     low = min(v.min() for v in values.values())
     edges = np.linspace(min(low, 0.98), 1.0, 31) if bins is None else bins
     for key, v in values.items():
-        ax.hist(v.clip(edges[0], edges[-1]), bins=edges, color=COLOURS[key], alpha=0.6)
+        ax.hist(v.clip(edges[0], edges[-1]), bins=edges, density=True, color=COLOURS[key], alpha=0.6)
         ax.axvline(np.median(v), color=COLOURS[key], linewidth=1.2)
     ax.set_xlabel(xlabel)
     ax.set_yticks([])

@@ -39,7 +39,7 @@ def psnr(clean, denoised):
 
 @torch.no_grad()
 def squared_errors(denoiser, images, sigmas, seed=0):
-    """Mean squared error a pixel, of each image at each noise level.
+    """Mean squared error per pixel, of each image at each noise level.
 
     The noise of the i-th image is the same for every denoiser, every sigma (up to scale) and
     every number of images, so that two denoisers are compared on the same noisy images.
@@ -344,7 +344,7 @@ def stein_risk(denoiser, images, sigma, probes=4, seed=0):
     Returns
     -------
     dict of Tensor (B,)
-        ``mse``, ``sure`` and ``trace`` (sigma^2 tr grad f), squared intensities a pixel (divided by d).
+        ``mse``, ``sure`` and ``trace`` (sigma^2 tr grad f), squared intensities per pixel (divided by d).
 
     Raises
     ------

@@ -18,7 +18,7 @@ class Slope:
     Attributes
     ----------
     slope, error : float
-        dB a dB, and its standard error.
+        dB per dB, and its standard error.
     intercept : float
         dB.
     low, high : float
@@ -220,7 +220,7 @@ def kl_integral(sigmas, gap):
     sigmas : array (S,)
         Noise levels, intensities, in any order.
     gap : array (S,)
-        Difference of the squared errors (sums over pixels; divided by d for nats a dimension).
+        Difference of the squared errors (sums over pixels; divided by d for nats per dimension).
 
     Returns
     -------

@@ -67,7 +67,7 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
     -------
     nn.Module
         The denoiser, in evaluation mode; ``net.history`` is the list of rows
-        ``{"images", "loss", "learning_rate", "seconds"}``, the loss being the mean a pixel of
+        ``{"images", "loss", "learning_rate", "seconds"}``, the loss being the mean per pixel of
         the steps since the row before.
 
     Raises
@@ -202,7 +202,7 @@ class _Run:
         self.losses.append(loss)
 
     def gradient(self):
-        """Draw a batch, leave the gradient of its loss in the parameters, return the loss a pixel."""
+        """Draw a batch, leave the gradient of its loss in the parameters, return the loss per pixel."""
         recipe, images = self.recipe, self.images
         draw = {"generator": self.generator, "device": self.device}
         picks = torch.randint(len(images), (recipe.batch_size,), **draw)

@@ -107,17 +107,18 @@ for side, (ax, tables) in enumerate(zip(axes, (train_psnr, test_psnr), strict=Tr
     for N in Ns:
         look.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}")
         ax.plot(input_db, np.minimum(memorizers[N][side], top), ".:", ms=3, color=colours[N], linewidth=1)
-axes[0].plot(input_db, input_db + 10 * np.log10(d), label="optimum for N = 1", **look.OPTIMAL)
+axes[0].plot(input_db, input_db + 10 * np.log10(d), label="projection on the one image", **look.OPTIMAL)
 axes[1].plot(input_db, input_db, "-", color="0.85", label="no denoising", zorder=0)
-axes[1].plot([], [], ".:", color="0.4", label="optimum for the training set")
 axes[0].set_ylim(0, 1.05 * top)
 for ax in axes:
+    ax.plot([], [], ".:", color="0.4", label="optimum for the training set")
     ax.legend(fontsize=8)
 run.save(fig, "fig01_memorization_transition")
 
 # %% [markdown]
 # Solid: networks, with 95 % bootstrap bands over images. Dotted: the empirical optimal denoiser of the same training
-# set. Dashed: the best that can be done for one image and its rescalings, $\sigma^2$ of error in all.
+# set: the images of its set are its answers, so that it does badly on others. Dashed: the best that can be done for
+# one image of unknown brightness, a projection on it, $\sigma^2$ of error in all.
 
 # %% [markdown]
 # ## Claims 1.1 and 1.2: train falls, test rises
@@ -152,7 +153,9 @@ gain = (test_psnr[more] - test_psnr[few]).mean(1)
 smallest, largest = int(np.argmax(input_db)), int(np.argmin(input_db))
 run.claim("1.5", N=[few, more], gain_db_smallest_sigma=gain[smallest], gain_db_largest_sigma=gain[largest])
 gap = train_psnr[N_most].mean(1) - test_psnr[N_most].mean(1)
-run.claim("1.6", N=N_most, largest_gap_db=gap.max(), input_db=input_db, gap_db=gap)
+run.claim(
+    "1.6", N=N_most, largest_gap_db=gap.max(), largest_difference_db=np.abs(gap).max(), input_db=input_db, gap_db=gap
+)
 
 # %% [markdown]
 # ## Equation 5: the gap as a bound on the KL divergence
@@ -164,7 +167,8 @@ run.claim("1.6", N=N_most, largest_gap_db=gap.max(), input_db=input_db, gap_db=g
 # \tag{5}$$
 #
 # The least error is unknown. The error on the training set stands in for it, so that the integral measures the
-# generalization gap; over the grid of $\sigma$, divided by $d$.
+# generalization gap alone, and is no bound where both errors are far from the least; over the grid of $\sigma$, divided
+# by $d$.
 
 # %%
 bound, spread = {}, {}
@@ -183,7 +187,7 @@ fig = look.new(4.8, 3.2)
 ax = fig.subplots()
 ax.plot(Ns, list(bound.values()), "o-", color=look.COLOURS["network"])
 ax.fill_between(Ns, *np.transpose([spread[N] for N in Ns]), color=look.COLOURS["network"], alpha=0.2, linewidth=0)
-ax.set(xscale="log", xlabel="training images N", ylabel="bound on KL (nats a pixel)", title="generalization gap, Eq. 5")
+ax.set(xscale="log", xlabel="training images N", ylabel="gap (nats per pixel)", title="generalization gap, as in Eq. 5")
 ax.set_yscale("log" if min(bound.values()) > 0 else "linear")
 run.save(fig, "fig01b_generalization_gap")
 run.finish()

@@ -61,7 +61,7 @@ denoisers = {
 #
 # $$x_t = x_{t-1} + h \left(f(x_{t-1}) - x_{t-1}\right),$$
 #
-# until the residual is below $\sigma_\infty$ a pixel. Once the noise is drawn, nothing is random.
+# until the residual is below $\sigma_\infty$ per pixel. Once the noise is drawn, nothing is random.
 
 
 # %%
@@ -97,12 +97,13 @@ medians = {N: {key: float(np.median(values)) for key, values in similarity[N].it
 # %% [markdown]
 # ## Figure 2
 #
-# A bias-free network has no scale of its own, and samples from noise of mean 0 are dark. All images of a column are
-# shown on one stretched gray scale.
+# A bias-free network has no scale of its own, and samples from noise of mean 0 are dark. Cosine similarity does not
+# count the scale, and each image is stretched to all grays.
 
 # %%
 shown = sorted({Ns[0], Ns[1], Ns[min(2, len(Ns) - 1)], Ns[-1]})
 titles = ("closest in S1", "sample, S1", "sample, S2", "closest in S2")
+lowest = min(similarity[N][key].min() for N in shown for key in ("pair", "nearest"))
 fig = look.new(look.WIDTH, 6.0)
 for column, N in zip(fig.subfigures(1, len(shown)), shown, strict=True):
     top, bottom = column.subfigures(2, 1, height_ratios=[3, 1])
@@ -114,15 +115,16 @@ for column, N in zip(fig.subfigures(1, len(shown)), shown, strict=True):
             look.show_image(ax, image.cpu(), title, **look.same_gray(image.cpu()))
     top.suptitle(f"N = {N:,}")
     ax = bottom.subplots()
-    look.histograms(ax, {"pair": similarity[N]["pair"], "nearest": similarity[N]["nearest"]})
+    groups = {key: similarity[N][key] for key in ("pair", "nearest")}
+    look.histograms(ax, groups, bins=np.linspace(lowest, 1, 31))
 fig.legend(
     *look.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
 )
 run.save(fig, "fig02_model_variance")
 
 # %% [markdown]
-# Blue: the pair of samples from one noise image. Orange: a sample and the most similar image of its training set.
-# Lines mark the medians. As $N$ grows the blue ones move right and the orange ones left.
+# Blue: the pair of samples from one noise image. Orange: a sample of the network of S1 and the most similar image of
+# S1. Lines mark the medians. As $N$ grows the blue ones move right and the orange ones left.
 
 # %%
 fig = look.new(look.WIDTH, 3.2)

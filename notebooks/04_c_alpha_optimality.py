@@ -70,9 +70,9 @@ tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy()
 # above which at most a third of the wavelet coefficients of the class stand out: below that a contour of
 # $\alpha = 1$ is as rough as the pixels, and every denoiser nears the identity, of slope 1.
 #
-# The backgrounds of Algorithm 2 are rougher than $C^\alpha$: of fields of amplitudes $|k|^{-\alpha}$ in two
-# dimensions, the slope of the best linear denoiser tends to $(\alpha - 1) / \alpha$. That of the whole is a mixture of
-# theirs and the contours'.
+# Algorithm 2 is rougher than $C^\alpha$: of fields of amplitudes $|k|^{-\alpha}$ in two dimensions, the slope of the
+# best linear denoiser tends to $(\alpha - 1) / \alpha$, and random contours of $|k|^{-\alpha}$ have half an order less
+# than $\alpha$. Over a finite range the slope of the whole lies between those of its parts, and pixels raise it.
 
 # %%
 low, high = run.scale.slope_db
@@ -92,8 +92,8 @@ for alpha in alphas:
     look.banded(left, input_db, tables[alpha], colours[alpha], rf"$\alpha$ = {alpha:g}")
     middle = np.mean(ranges[alpha])
     fitted = slopes[alpha].intercept + slopes[alpha].slope * middle
-    look.optimal_line(left, ranges[alpha], alpha / (alpha + 1), (middle, fitted), None)
-look.psnr_axes(left, "dashed: optimal slopes")
+    look.optimal_line(left, ranges[alpha], alpha / (alpha + 1), (middle, fitted + 2), colours[alpha])
+look.psnr_axes(left, "dashed: optimal slopes, 2 dB higher")
 left.legend(fontsize=8)
 right.errorbar(alphas, slope, error, fmt="o", color=look.COLOURS["network"], label="network")
 grid = np.linspace(min(alphas), max(alphas), 50)
@@ -103,7 +103,9 @@ right.legend(fontsize=8)
 shown = [a for a in (4.0, 2.0) if a in alphas]
 for half, alpha in zip(bottom.subfigures(1, len(shown)), shown, strict=True):
     at = bases.analyse(denoisers[alpha], test[alpha][0], 0.15, run.seed)
-    look.vector_grid(half, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]))
+    image, vectors = half.subfigures(1, 2, width_ratios=[1, 5])
+    look.image_row(image, at.images[:1], ["clean"])
+    look.vector_grid(vectors, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]))
     half.suptitle(rf"top vectors, $\alpha$ = {alpha:g}, $\sigma$ = 0.15", fontsize=9)
 run.save(fig, "fig04_c_alpha_optimality")
 

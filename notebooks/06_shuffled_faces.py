@@ -86,7 +86,7 @@ a, b, c = top.subfigures(1, 3, width_ratios=[0.9, 1, 1])
 above, below = a.subfigures(2, 1)
 look.image_row(above, [*face.images[:2], denoised[0].cpu()], ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
 pictures = [datasets.shuffled(face.clean)[0].cpu(), noisy[0].cpu(), face.images[2]]
-look.image_row(below, pictures, ["shuffled", "noisy", "faces network"])
+look.image_row(below, pictures, ["shuffled", "noisy", "faces' network"])
 ax = b.subplots()
 look.decay(ax, basis.shrinkage.cpu(), None, "shuffled faces", look.COLOURS["shuffled"])
 look.decay(ax, face.basis.shrinkage.cpu(), None, "faces", look.COLOURS["network"])

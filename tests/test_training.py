@@ -325,7 +325,11 @@ def test_no_progress_if_none_is_wanted(capsys):
         ({"precision": "float16"}, ValueError, "precision"),
         ({"size": 20}, TypeError, "size must be a dict"),
         ({"size": {"depth": torch.ones(1)}}, TypeError, "size must hold only"),
-        ({"size": {"dept": 3}}, ValueError, "size of BFCNN may have channels, depth, first_relu, in_channels, got dept"),
+        (
+            {"size": {"dept": 3}},
+            ValueError,
+            "size of BFCNN may have channels, depth, first_relu, in_channels, got dept",
+        ),
         ({"name": "mine"}, TypeError, "name: give a whole recipe"),
         ({"time_limit": 1.0}, ValueError, "time_limit needs a checkpoint to go on from"),
         ({"device": "abacus"}, ValueError, "'abacus' is not available here; take auto or"),

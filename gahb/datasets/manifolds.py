@@ -53,7 +53,7 @@ def disk_tangents(n, size, seed=0):
     Returns
     -------
     Tensor (n, 5, size, size), float32
-        By centre row, centre column, radius (intensity a pixel), foreground, background.
+        By centre row, centre column, radius (intensity per pixel), foreground, background.
 
     Raises
     ------
