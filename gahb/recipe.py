@@ -87,6 +87,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be text, got {self.name!r}")
         _checks.choice(self.network, "network", tuple(NETWORKS))
         _checks.choice(self.sigma_law, "sigma_law", SIGMA_LAWS)
         _checks.choice(self.optimizer, "optimizer", OPTIMIZERS)

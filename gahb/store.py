@@ -21,6 +21,7 @@ from gahb import __version__, datasets
 from gahb._files import read_tensors, remove_leftovers, write_tensors, write_text
 from gahb._machine import pick_device
 from gahb.denoisers import NETWORKS
+from gahb.recipe import Recipe
 from gahb.training import digest, train, write_history
 
 SHIPPED = Path(__file__).parent / "pretrained"
@@ -41,6 +42,8 @@ def default_store():
 
 def identity(recipe):
     """Name of the folder of a recipe: its name and a hash of all its settings."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe must be a gahb.Recipe, got {type(recipe).__name__}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", recipe.name):
         raise ValueError(f"the name of a recipe must be letters, digits, '.', '_' and '-', got {recipe.name!r}")
     return _folder_name(recipe.settings())

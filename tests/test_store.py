@@ -312,3 +312,10 @@ def test_leftovers_are_removed(tmp_path):
     (folder_of(tmp_path) / ".weights.safetensors.12345678.tmp").write_bytes(b"half")
     get(tmp_path)
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_name_is_no_recipe(tmp_path):
+    with pytest.raises(TypeError, match=r"recipe must be a .*Recipe, got str"):
+        trained("disks", tmp_path)
+    with pytest.raises(TypeError, match="name must be text, got None"):
+        Recipe(None, {})
