@@ -322,13 +322,14 @@ def test_evaluating_copies_only_for_another_dtype():
     torch.testing.assert_close(double.float(), net(y.float()).detach(), rtol=1e-4, atol=1e-5)  # float32 rounding
 
 
-def test_evaluating_passes_functions_through_and_switches_tf32_off():
+def test_evaluating_calls_functions_as_they_are_and_switches_tf32_off():
     def denoiser(y):
         return y / 2
 
     before = torch.backends.cudnn.allow_tf32
     with evaluating(denoiser) as f:
-        assert f is denoiser
+        y = torch.rand(2, 1, 4, 4)
+        assert torch.equal(f(y), denoiser(y))
         assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.cudnn.allow_tf32 == before
     with pytest.raises(TypeError, match=r"denoiser.*int"), evaluating(3):
