@@ -84,7 +84,8 @@ ax = c.subplots()
 look.banded(ax, input_db, table, look.COLOURS["network"], f"network, slope {slope.slope:.2f}")
 ax.plot(input_db, optimum, label="tangent projection, slope 1", **look.OPTIMAL)
 look.psnr_axes(ax)
-ax.legend(fontsize=8, loc="lower right")
+ax.set_ylim(top=1.3 * optimum.max())  # room for the legend
+ax.legend(fontsize=8, loc="upper left")
 names = ["row", "column", "radius", "foreground", "background"]
 look.vector_grid(middle, tangents[chosen], [f"tangent: {name}" for name in names])
 look.vector_grid(bottom, disk.basis.vectors[:10].cpu(), look.shrinkage_titles(disk.basis.shrinkage[:10]))
