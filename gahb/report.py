@@ -256,9 +256,9 @@ def _setting(provenance):
             f"{data['near_duplicates']} near duplicates and {data['unreadable']} unreadable left out |"
         )
     for name, about in sorted(provenance.get("notebooks", {}).items()):
-        machine = f"{about['device']} ({about['threads']} threads, {about['machine']}, torch {about['torch']})"
-        used = len(set(about["denoisers"]))
-        lines.append(f"| {name} | {about['seconds']:,.0f} s on {machine}, seed {about['seed']}, {used} denoisers |")
+        threads, used = _counted(about["threads"], "thread"), _counted(len(set(about["denoisers"])), "denoiser")
+        machine = f"{about['device']} ({threads}, {about['machine']}, torch {about['torch']})"
+        lines.append(f"| {name} | {about['seconds']:,.0f} s on {machine}, seed {about['seed']}, {used} |")
     return "\n".join(lines)
 
 
@@ -295,9 +295,13 @@ def _denoisers(provenance):
     lines = ["## Denoisers", "| denoiser | images seen | training | device |", "|---|---|---|---|"]
     for name, made in sorted(rows.items()):
         comes = ", comes with gahb in half precision" if made["shipped"] else ""
-        device = f"{made['device']} ({made['threads']} threads), torch {made['torch']}"
+        device = f"{made['device']} ({_counted(made['threads'], 'thread')}), torch {made['torch']}"
         lines.append(f"| {name} | {made['images_seen']:,} | {made['seconds']:,.0f} s{comes} | {device} |")
     return "\n".join([*lines, f"| in all | | {sum(m['seconds'] for m in rows.values()) / 3600:.1f} hours | |"])
+
+
+def _counted(count, noun):
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _figure(folder, name, provenance):

@@ -115,8 +115,8 @@ def test_report_lists_the_denoisers_and_what_their_training_took(tmp_path):
     notebooks = {"05": about | {"denoisers": ["disks-N10", "sinusoids-N10"]}}  # disks-N9 is of an earlier run
     look.note(tmp_path, lambda record: record.update(denoisers=rows, notebooks=notebooks))
     lines = report.report(tmp_path).splitlines()
-    assert "| disks-N10 | 48,000 | 1,800 s, comes with gahb in half precision | cpu (1 threads), torch 2 |" in lines
-    assert "| sinusoids-N10 | 48,000 | 1,800 s | cpu (1 threads), torch 2 |" in lines
+    assert "| disks-N10 | 48,000 | 1,800 s, comes with gahb in half precision | cpu (1 thread), torch 2 |" in lines
+    assert "| sinusoids-N10 | 48,000 | 1,800 s | cpu (1 thread), torch 2 |" in lines
     assert "| in all | | 1.0 hours | |" in lines
     assert not any("disks-N9" in line for line in lines)
 
