@@ -188,6 +188,21 @@ def test_arrays_of_every_type_and_layout(images, expected, tmp_path):
     assert np.abs(data.S1[:, 0].numpy() - expected[:2]).max() < 0.51 / 255
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "int64"])
+def test_8_bits_in_a_wider_type_are_8_bits(dtype, tmp_path):
+    """Taken for 16 bits, 255 would be nearly black."""
+    np.save(tmp_path / "faces.npy", COLOURS[..., 0].astype(dtype))
+    data = faces(tmp_path / "faces.npy", size=24, N=2, test_size=1)
+    assert np.abs(data.S1[:, 0].numpy() - COLOURS[:2, ..., 0] / 255).max() < 0.51 / 255
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_integers_of_an_unknown_range_are_refused(dtype, tmp_path):
+    np.save(tmp_path / "faces.npy", COLOURS[..., 0].astype(dtype) * 30)
+    with pytest.raises(ValueError, match=rf"holds {dtype} from .* uint8, uint16 or floats in \[0, 1\] are expected"):
+        faces(tmp_path / "faces.npy", size=24, N=2, test_size=1)
+
+
 def test_npz_and_pt_files_too(tmp_path):
     np.savez(tmp_path / "one.npz", anything=COLOURS)
     np.savez(tmp_path / "named.npz", images=COLOURS, labels=np.arange(5))
