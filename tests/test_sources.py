@@ -12,6 +12,7 @@ from PIL import Image
 from test_photographs import picture
 
 from gahb.datasets import faces, scenes
+from gahb.datasets._pixels import as_gray
 
 PAGE = "\n <!DOCTYPE html><html><head><title>Quota exceeded</title></head><body>Sorry.</body></html>"
 
@@ -194,6 +195,11 @@ def test_8_bits_in_a_wider_type_are_8_bits(dtype, tmp_path):
     np.save(tmp_path / "faces.npy", COLOURS[..., 0].astype(dtype))
     data = faces(tmp_path / "faces.npy", size=24, N=2, test_size=1)
     assert np.abs(data.S1[:, 0].numpy() - COLOURS[:2, ..., 0] / 255).max() < 0.51 / 255
+
+
+def test_8_bit_images_are_not_copied():
+    """They may fill most of the memory."""
+    assert np.shares_memory(as_gray(COLOURS[..., 0], "faces"), COLOURS)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32"])

@@ -107,6 +107,8 @@ def as_gray(images, name):
 
 
 def _known_type(images, name):
+    if images.dtype == np.uint8:
+        return images
     if images.dtype.kind in "iu" and images.min() >= 0 and images.max() <= 255:
         return images.astype(np.uint8)  # 8 bits in a wider type
     if images.dtype == np.uint16:
