@@ -163,7 +163,7 @@ SCALES = {
         sigma_end=0.002,
         training=LAPTOP_TRAINING,
         synthetic_training=LAPTOP_TRAINING | SMALL_NOISE,
-        # After fewer images a network keeps more at a disk's edge than tangents; the noise law: figures/laptop/notes.md.
+        # After fewer images a network keeps more at a disk's edge than tangents; noise law: figures/laptop/notes.md.
         disks_training={"images_seen": 960_000, "sigma_law": "sqrt-uniform"},
         cell_timeout=24 * 3600,
         parallel=True,
