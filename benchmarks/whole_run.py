@@ -20,6 +20,7 @@ KINDS = {  # of the module that a notebook calls
     "bases.py": "Jacobians",
     "sampling.py": "sampling",
     "metrics.py": "evaluation",
+    "thresholding.py": "evaluation",
     "optimal.py": "evaluation",
     "figures.py": "drawing",
 }

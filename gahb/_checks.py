@@ -5,6 +5,8 @@ import math
 import numpy as np
 import torch
 
+FAR_OFF = 10  # no image meant for [0, 1] has such an intensity; nearly every one of 0 to 255 has
+
 
 def images(value, name, dims=4, uint8=False):
     """Return ``value`` if it is a finite, non-empty tensor with ``dims`` dimensions, floating point or 8-bit."""
@@ -21,6 +23,17 @@ def images(value, name, dims=4, uint8=False):
         raise ValueError(f"{name} must not be empty, got shape {tuple(value.shape)}")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return value
+
+
+def clean_images(value, name, uint8=False):
+    """Return ``value`` if it is a batch of images on the scale of [0, 1]; signed ones of larger peak pass too."""
+    images(value, name, uint8=uint8)
+    if value.is_floating_point() and (largest := float(value.abs().max())) > FAR_OFF:
+        raise ValueError(
+            f"{name} must hold intensities in [0, 1], to which sigma and PSNR refer, but reach {largest:g}; "
+            "divide images of 0 to 255 by 255"
+        )
     return value
 
 
@@ -94,7 +107,7 @@ def generator(seed):
 def array(value, name, dims=None):
     """Return ``value`` as a non-empty float array without NaN, of ``dims`` dimensions if given."""
     try:
-        result = np.asarray(value, dtype=float)
+        result = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, dtype=float)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be an array of numbers, got {value!r}") from None
     if result.ndim == 0 or (dims is not None and result.ndim != dims):
@@ -115,5 +128,5 @@ def choice(value, name, allowed):
 
 def sigmas(values, name="sigmas"):
     """Return noise levels as a list of positive floats; one number is a list of one."""
-    values = values.cpu() if isinstance(values, torch.Tensor) else values
-    return [positive(value, name) for value in array(np.atleast_1d(values), name).flatten().tolist()]
+    values = values if isinstance(values, torch.Tensor) else np.atleast_1d(values)
+    return [positive(value, name) for value in array(values, name).flatten().tolist()]

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pywt
 import scipy.linalg
 import torch
 from scipy import fft
 from skimage.feature import structure_tensor
 
+from gahb import _checks
 from gahb.denoisers import evaluating
 from gahb.jacobian import Basis, adaptive_basis
 from gahb.sampling import gaussian_noise
@@ -63,9 +63,10 @@ def analyse(denoiser, image, sigma, seed=0, k=None):
     Raises
     ------
     ValueError, TypeError
-        If an image is not finite floating point, a number is out of range, or ``denoiser`` is no function.
+        If ``image`` is not one finite floating-point image on the scale of [0, 1], a number is out of range, or
+        ``denoiser`` is no function.
     RuntimeError
-        If ``image`` is a batch of several, or as for :func:`gahb.adaptive_basis`.
+        As :func:`gahb.adaptive_basis`.
     """
     images = denoise(denoiser, image, sigma, seed)
     basis = adaptive_basis(denoiser, images.noisy, k)
@@ -88,12 +89,10 @@ def denoise(denoiser, image, sigma, seed=0):
     Raises
     ------
     ValueError, TypeError
-        If ``seed`` is not an integer of at least 0, or ``denoiser`` is no function.
-    RuntimeError
-        If ``image`` is a batch of several.
+        As :func:`analyse`.
     """
-    clean = image.reshape(1, *image.shape[-3:])
-    noisy = clean + sigma * gaussian_noise(1, clean.shape[1:], seed).to(clean)
+    clean = _checks.clean_images(_checks.one_image(image, "image"), "image")
+    noisy = clean + _checks.positive(sigma, "sigma") * gaussian_noise(1, clean.shape[1:], seed).to(clean)
     with evaluating(denoiser, noisy.dtype) as f, torch.no_grad():
         return Analysis(clean, noisy, f(noisy))
 
@@ -109,8 +108,13 @@ def effective_rank(shrinkage):
     -------
     float
         In dimensions.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``shrinkage`` holds no numbers, or NaN.
     """
-    return float(torch.as_tensor(shrinkage).double().sum())
+    return float(_checks.array(shrinkage, "shrinkage", 1).sum())
 
 
 def preserved_share(image, vectors, rank):
@@ -128,10 +132,17 @@ def preserved_share(image, vectors, rank):
     -------
     float
         In [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an array holds NaN, or the vectors have other pixels than the image.
     """
-    coefficients = vectors.flatten(1).double() @ image.flatten().double()
-    kept = coefficients[: max(1, round(rank))].square().sum()
-    return float(kept / image.double().square().sum())
+    x, vectors = _checks.array(image, "image").ravel(), _flat(vectors, "vectors")
+    if vectors.shape[1] != len(x):
+        raise ValueError(f"vectors must have the pixels of image, {len(x)}, got {vectors.shape[1]}")
+    kept = max(1, round(_checks.number(rank, "rank")))
+    return float(np.square(vectors[:kept] @ x).sum() / np.square(x).sum())
 
 
 def mean_frequency(vectors):
@@ -145,32 +156,17 @@ def mean_frequency(vectors):
     -------
     ndarray (K,)
         Cycles per pixel.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``vectors`` is not (K, H, W) or holds NaN.
     """
-    values = np.asarray(vectors, dtype=float)
+    values = _checks.array(vectors, "vectors", 3)
     power = np.abs(fft.fft2(values)) ** 2
     height, width = values.shape[-2:]
     radius = np.hypot(fft.fftfreq(height)[:, None], fft.fftfreq(width))
     return (power * radius).sum((-2, -1)) / power.sum((-2, -1)).clip(1e-300)
-
-
-def dct_basis(size, k):
-    """The two-dimensional cosines of lowest frequency (the inverse of the orthonormal DCT-II).
-
-    Parameters
-    ----------
-    size : int
-        Height and width, pixels.
-    k : int
-        Number of cosines.
-
-    Returns
-    -------
-    ndarray (k, size, size)
-        Orthonormal.
-    """
-    columns = fft.idct(np.eye(size), norm="ortho", axis=0)
-    order = np.argsort([np.hypot(u, v) for u in range(size) for v in range(size)], kind="stable")[:k]
-    return np.stack([np.outer(columns[:, i // size], columns[:, i % size]) for i in order])
 
 
 def contour_anisotropy(vectors, image, smoothing=1.0):
@@ -192,13 +188,22 @@ def contour_anisotropy(vectors, image, smoothing=1.0):
     -------
     float
         Infinite if they vary across contours only, NaN without contours.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an array holds NaN, or the vectors have another shape than the image.
     """
     # The border is repeated: by default zeros surround the image, and its frame is a contour.
-    image = np.asarray(image, dtype=float)
-    rows, mixed, columns = structure_tensor(image, sigma=smoothing, mode="nearest", order="rc")
+    image, vectors = _checks.array(image, "image", 2), _checks.array(vectors, "vectors", 3)
+    if vectors.shape[1:] != image.shape:
+        raise ValueError(f"vectors must have the shape of image, {image.shape}, got {vectors.shape[1:]}")
+    rows, mixed, columns = structure_tensor(
+        image, sigma=_checks.positive(smoothing, "smoothing"), mode="nearest", order="rc"
+    )
     angle = np.arctan2(2 * mixed, rows - columns) / 2  # of the direction of largest variation
     weight = np.hypot(rows - columns, 2 * mixed)
-    d_row, d_column = np.gradient(np.asarray(vectors, dtype=float), axis=(-2, -1))
+    d_row, d_column = np.gradient(vectors, axis=(-2, -1))
     across = np.cos(angle) * d_row + np.sin(angle) * d_column
     along = -np.sin(angle) * d_row + np.cos(angle) * d_column
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -217,8 +222,15 @@ def contour_mask(image, share=0.15):
     Returns
     -------
     ndarray (H, W), bool
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``image`` is not (H, W) or holds NaN, or ``share`` is not in [0, 1].
     """
-    size = np.hypot(*np.gradient(np.asarray(image, dtype=float)))
+    if not 0 <= _checks.number(share, "share") <= 1:
+        raise ValueError(f"share must be in [0, 1], got {share!r}")
+    size = np.hypot(*np.gradient(_checks.array(image, "image", 2)))
     return size >= np.quantile(size, 1 - share)
 
 
@@ -237,8 +249,16 @@ def participation_ratio(vectors, mask):
     -------
     float
         In [0, 1]; NaN if no vector counts.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an array holds NaN, or the vectors have another shape than the mask.
     """
-    energy = np.asarray(vectors, dtype=float)[:, np.asarray(mask)] ** 2
+    vectors, mask = _checks.array(vectors, "vectors", 3), _checks.array(mask, "mask", 2).astype(bool)
+    if vectors.shape[1:] != mask.shape:
+        raise ValueError(f"vectors must have the shape of mask, {mask.shape}, got {vectors.shape[1:]}")
+    energy = vectors[:, mask] ** 2
     energy = energy[energy.sum(1) > 0.1]
     if len(energy) == 0:
         return float("nan")
@@ -256,107 +276,24 @@ def subspace_cosine(vectors, tangents):
     -------
     float
         1 if the spans are the same.
-    """
-    angles = scipy.linalg.subspace_angles(
-        vectors.flatten(1).double().cpu().numpy().T, tangents.flatten(1).double().cpu().numpy().T
-    )
-    return float(np.cos(angles.max()))
-
-
-def oracle_error(coefficients, sigma):
-    """Eq. 12: sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), the least error of a diagonal denoiser that knows x.
-
-    Parameters
-    ----------
-    coefficients : array (K,)
-        c_k = <x, e_k> of the clean image.
-    sigma : float
-        Noise level, intensities.
-
-    Returns
-    -------
-    float
-        Squared error, a sum over the pixels.
-    """
-    c2 = np.asarray(coefficients, dtype=float) ** 2
-    return float((sigma**2 * c2 / (c2 + sigma**2)).sum())
-
-
-def soft_threshold(values, threshold):
-    """Shrink towards zero by a threshold (Donoho & Johnstone, 1994).
-
-    Parameters
-    ----------
-    values : array
-        Of any shape.
-    threshold : float
-        In units of the values.
-
-    Returns
-    -------
-    ndarray
-        sign(v) max(abs(v) - threshold, 0), of the same shape.
-    """
-    values = np.asarray(values, dtype=float)
-    return np.sign(values) * (np.abs(values) - threshold).clip(0)
-
-
-def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
-    """Denoise by soft thresholding of wavelet coefficients: the fixed-basis rival of Section 3.1.
-
-    Parameters
-    ----------
-    noisy : Tensor (B, C, H, W)
-        Intensities.
-    sigma : float
-        Noise level.
-    wavelet : str
-        An orthogonal wavelet of PyWavelets; the border is extended by reflection.
-    threshold : float
-        In units of sigma; the coarsest approximation is kept.
-
-    Returns
-    -------
-    Tensor (B, C, H, W)
-        Intensities.
 
     Raises
     ------
-    ValueError
-        If the images are too small for the wavelet, or PyWavelets has none of its name.
+    ValueError, TypeError
+        If the two are not as many vectors of as many pixels, or hold NaN.
     """
-    levels = pywt.dwtn_max_level(noisy.shape[-2:], wavelet)
-    if levels < 1:
-        raise ValueError(f"noisy is too small for the filters of {wavelet}, got shape {tuple(noisy.shape)}")
-    coefficients = pywt.wavedec2(noisy.double().cpu().numpy(), wavelet, mode="symmetric", level=levels)
-    kept = [coefficients[0]] + [
-        tuple(soft_threshold(detail, threshold * sigma) for detail in level) for level in coefficients[1:]
-    ]
-    restored = pywt.waverec2(kept, wavelet, mode="symmetric")[..., : noisy.shape[-2], : noisy.shape[-1]]
-    return torch.from_numpy(restored).to(noisy)
+    vectors, tangents = _flat(vectors, "vectors"), _flat(tangents, "tangents")
+    if vectors.shape != tangents.shape:
+        raise ValueError(
+            f"vectors and tangents must be as many, of the same pixels, got {vectors.shape} and {tangents.shape}"
+        )
+    angles = scipy.linalg.subspace_angles(vectors.T, tangents.T)
+    return float(np.cos(angles.max()))
 
 
-def share_above(images, sigma, wavelet="db2"):
-    """Share of the wavelet coefficients of clean images that exceed the noise: M / d of Section 3.1.
-
-    Eq. 13 and its slopes hold while few do; where most do, the pixels are too coarse for the noise, and
-    every denoiser nears the identity, of slope 1.
-
-    Parameters
-    ----------
-    images : Tensor (B, C, H, W)
-        Clean.
-    sigma : float
-        Noise level, in units of the intensities.
-    wavelet : str
-        An orthogonal wavelet of PyWavelets; the image is periodic.
-
-    Returns
-    -------
-    float
-        In [0, 1].
-    """
-    pixels = images.double().cpu().numpy()
-    levels = pywt.dwtn_max_level(pixels.shape[-2:], wavelet)
-    coefficients = pywt.wavedec2(pixels, wavelet, mode="periodization", level=levels)
-    return float((np.abs(pywt.coeffs_to_array(coefficients, axes=(-2, -1))[0]) > sigma).mean())
+def _flat(vectors, name):
+    """Vectors as the rows of a matrix (K, pixels), float64."""
+    values = _checks.array(vectors, name)
+    if values.ndim < 2:
+        raise ValueError(f"{name} must have shape (K, H, W), got {values.shape}")
+    return values.reshape(len(values), -1)

@@ -13,7 +13,7 @@ import scipy.special
 import scipy.stats
 import torch
 
-from gahb import bases, datasets, metrics, optimal, statistics
+from gahb import bases, datasets, metrics, optimal, statistics, thresholding
 from gahb.denoisers import BFCNN, UNet
 from gahb.jacobian import adaptive_basis, jacobian
 from gahb.sampling import gaussian_noise, sample
@@ -192,7 +192,7 @@ def oracle():
     c = np.arange(1.0, 200_001) ** -1.0
     sigma = 0.01  # sum of 1 / (1 + k^2 sigma^2) over all k has a closed form
     truth = sigma**2 * (np.pi / sigma / np.tanh(np.pi / sigma) - 1) / 2
-    return _relative(bases.oracle_error(c, sigma), truth)
+    return _relative(thresholding.oracle_error(c, sigma), truth)
 
 
 def kl_of_gaussians():

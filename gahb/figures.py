@@ -186,9 +186,9 @@ def psnr_axes(ax, title=""):
     ax.set_title(title)
 
 
-def banded(ax, x, table, color, label=None, marker="o-"):
+def banded(ax, x, table, color, label=None, marker="o-", **style):
     """The mean of a table (S, B) over its columns against x, with its 95 % bootstrap band."""
-    ax.plot(x, np.mean(table, axis=1), marker, markersize=3.5, color=color, label=label)
+    ax.plot(x, np.mean(table, axis=1), marker, color=color, label=label, **{"markersize": 3.5} | style)
     ax.fill_between(x, *statistics.band(table), color=color, alpha=0.2, linewidth=0)
 
 

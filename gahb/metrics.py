@@ -31,7 +31,7 @@ def psnr(clean, denoised):
     ValueError, TypeError
         If the shapes differ, or a tensor is empty, not finite or not floating point.
     """
-    _checks.images(clean, "clean")
+    _checks.clean_images(clean, "clean")
     _checks.images(denoised, "denoised")
     _checks.same_shape(clean, denoised, "clean and denoised")
     return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
@@ -65,7 +65,7 @@ def squared_errors(denoiser, images, sigmas, seed=0):
     ValueError, TypeError
         If ``images`` is not a finite floating-point batch, a number is out of range, or ``denoiser`` is no function.
     """
-    _checks.images(images, "images")
+    _checks.clean_images(images, "images")
     sigmas = _checks.sigmas(sigmas)
     noise = gaussian_noise(len(images), images.shape[1:], seed).to(images)
     errors = torch.empty(len(sigmas), len(images), dtype=images.dtype)
@@ -351,7 +351,7 @@ def stein_risk(denoiser, images, sigma, probes=4, seed=0):
     ValueError, TypeError
         If ``images`` is not a finite floating-point batch, a number is out of range, or ``denoiser`` is no function.
     """
-    _checks.images(images, "images")
+    _checks.clean_images(images, "images")
     _checks.positive(sigma, "sigma")
     d = images[0].numel()
     y = images + sigma * gaussian_noise(len(images), images.shape[1:], seed).to(images)

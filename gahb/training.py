@@ -323,7 +323,7 @@ def write_history(path, history):
 
 
 def _training_images(images):
-    images = _checks.images(images, "images", uint8=True)
+    images = _checks.clean_images(images, "images", uint8=True)
     return images if images.dtype == torch.uint8 else images.float()
 
 

@@ -104,8 +104,8 @@ fig = look.new(look.WIDTH, 4.2)
 axes = fig.subplots(1, 2, sharey=True)
 for side, (ax, tables) in enumerate(zip(axes, (train_psnr, test_psnr), strict=True)):
     look.psnr_axes(ax, ("train images", "test images")[side])
-    for N in Ns:
-        look.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}")
+    for rank, N in enumerate(Ns):  # the larger N, the larger its dots, and behind: equal curves are both seen
+        look.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}", markersize=3 + rank, zorder=3 - 0.1 * rank)
         ax.plot(input_db, np.minimum(memorizers[N][side], top), ".:", ms=3, color=colours[N], linewidth=1)
 axes[0].plot(input_db, input_db + 10 * np.log10(d), label="projection on the one image", **look.OPTIMAL)
 axes[1].plot(input_db, input_db, "-", color="0.85", label="no denoising", zorder=0)

@@ -45,7 +45,7 @@ import torch
 from skimage import data
 
 import gahb
-from gahb import bases, metrics, notebook, scales, statistics
+from gahb import bases, metrics, notebook, scales, statistics, thresholding
 from gahb import figures as look
 from gahb.store import has
 
@@ -171,7 +171,7 @@ fig = look.new(look.WIDTH, 3.2)
 left, right = fig.subplots(1, 2)
 left.plot(run.scale.input_db, mean["mse"], "o-", color=look.COLOURS["test"], label="MSE (test images)")
 left.errorbar(
-    run.scale.input_db, mean["sure"], 3 * spread, fmt="s", mfc="none", color=look.COLOURS["rival"], label="SURE"
+    run.scale.input_db, mean["sure"], 3 * spread, fmt="s", mfc="none", color=look.COLOURS["network"], label="SURE"
 )
 left.plot(run.scale.input_db, mean["trace"], "^:", color=look.COLOURS["shrinkage"], label=r"$\sigma^2$ tr $\nabla f$")
 left.set(yscale="log", xlabel="input PSNR (dB)", ylabel="error per pixel", title="Eq. 7 and 10")
@@ -200,7 +200,7 @@ image = face.clean[0, 0].cpu()
 run.claim(
     "3.7", rank=kept,
     anisotropy=bases.contour_anisotropy(face.basis.vectors[:kept].cpu(), image),
-    anisotropy_dct=bases.contour_anisotropy(bases.dct_basis(len(image), kept), image), **about,
+    anisotropy_dct=bases.contour_anisotropy(thresholding.dct_basis(len(image), kept), image), **about,
 )  # fmt: skip
 
 # %% [markdown]
@@ -216,14 +216,15 @@ run.claim(
 # thresholding, which counts on noise of one size in all directions, does badly in it. The DCT is without such a fault.
 
 # %%
-rows, dct = [], torch.tensor(bases.dct_basis(test.shape[-1], d)).flatten(1)
+rows, dct = [], torch.tensor(thresholding.dct_basis(test.shape[-1], d)).flatten(1)
 for level in run.scale.sigmas:
     at = bases.analyse(net, test[0], level, run.seed)
     row = {"network": float((at.denoised - at.clean).square().sum())}
     for name, vectors in (("adaptive", at.basis.vectors.flatten(1).double().cpu()), ("DCT", dct)):
         clean, noisy = (vectors @ x.flatten().double().cpu() for x in (at.clean, at.noisy))
-        row[f"oracle, {name} basis"] = bases.oracle_error(clean, level)
-        thresholds = [np.square(bases.soft_threshold(noisy, t * level) - clean.numpy()).sum() for t in (0.5, 1, 2, 3)]
+        row[f"oracle, {name} basis"] = thresholding.oracle_error(clean, level)
+        shrunk = [thresholding.soft_threshold(noisy, t * level) for t in (0.5, 1, 2, 3)]
+        thresholds = [np.square(values - clean.numpy()).sum() for values in shrunk]
         row[f"soft thresholding, {name} basis"] = min(thresholds)
     rows.append(row)
 

@@ -35,7 +35,7 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import bases, datasets, metrics, notebook, scales, statistics
+from gahb import bases, datasets, metrics, notebook, scales, statistics, thresholding
 from gahb import figures as look
 
 run = notebook.start(
@@ -76,7 +76,7 @@ tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy()
 
 # %%
 low, high = run.scale.slope_db
-resolved = {a: [db for db in input_db if bases.share_above(test[a], 10 ** (-db / 20)) < 1 / 3] for a in alphas}
+resolved = {a: [db for db in input_db if thresholding.share_above(test[a], 10 ** (-db / 20)) < 1 / 3] for a in alphas}
 tops = {a: min(high, max(resolved[a])) for a in alphas}
 ranges = {a: (max(0, tops[a] - (high - low)), tops[a]) for a in alphas}
 slopes = {a: statistics.fit_slope(input_db, tables[a], *ranges[a]) for a in alphas}
@@ -129,7 +129,7 @@ options = [(w, t) for w in ("haar", "db2", "db4", "sym4", "coif1") for t in (1.0
 wavelet_table = []
 for sigma in sigmas:
     noisy = images + sigma * unit_noise
-    found = [gahb.psnr(images, bases.wavelet_denoise(noisy, sigma, w, t)) for w, t in options]
+    found = [gahb.psnr(images, thresholding.wavelet_denoise(noisy, sigma, w, t)) for w, t in options]
     wavelet_table.append(max(found, key=lambda psnr: psnr.mean()).cpu().numpy())
 network_table = metrics.psnr_table(denoisers[alpha], images, sigmas, run.seed).numpy()
 gain = network_table - np.array(wavelet_table)

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import gahb
-from gahb import metrics, optimal, statistics
+from gahb import bases, metrics, optimal, statistics, thresholding
 from gahb.datasets import Photographs
-from gahb.jacobian import divergence
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 ONE, PIXELS = IMAGES[:1], (IMAGES * 255).to(torch.uint8)
@@ -24,7 +23,8 @@ TABLE = torch.rand(4, 5).numpy()
 DB = [0.0, 10.0, 20.0, 30.0]
 HOLE = np.where(np.eye(4, 5) > 0, np.nan, TABLE)
 PHOTOGRAPHS = Photographs(torch.zeros(5, 1, 6, 6, dtype=torch.uint8), 2, 1, {})
-d, o, s, m = gahb.datasets, optimal, statistics, metrics
+d, o, s, m, b, t = gahb.datasets, optimal, statistics, metrics, bases, thresholding
+STRONG = IMAGES * 255
 
 
 def identity(y):
@@ -71,6 +71,18 @@ def positive_cases(name, call, argument):
         (name, lambda: call(float("nan")), argument, "nan", "positive"),
         (name, lambda: call(float("inf")), argument, "inf", "positive"),
         (name, lambda: call("low"), argument, "low", "positive"),
+    ]
+
+
+def array_cases(name, call, argument, dims=None):
+    """What every function that takes an array of numbers refuses; of ``dims`` dimensions if given."""
+    hole = np.full((2,) * (dims or 2), np.nan)
+    wrong = [(name, lambda: call(np.ones((2,) * (dims + 1))), argument, "(2, 2", f"{dims} dimensions")] if dims else []
+    return [
+        *wrong,
+        (name, lambda: call("many"), argument, "'many'", "numbers"),
+        (name, lambda: call(hole), argument, "NaN", "numbers"),
+        (name, lambda: call(np.ones((0,) * (dims or 2))), argument, "(0,", "numbers"),
     ]
 
 
@@ -267,8 +279,46 @@ CASES = [
     ("Photographs", lambda: PHOTOGRAPHS.part("S3"), "part", "'S3'", "S1, S2, test"),
     ("Photographs", lambda: PHOTOGRAPHS.part("S1", 3), "S1", "3", "holds 2"),
     *count_cases("Photographs", lambda v: PHOTOGRAPHS.part("S1", v), "n"),
+    # bases
+    *[case for name, call in (("analyse", b.analyse), ("denoise", b.denoise))
+      for case in (
+          *image_cases(name, lambda x, call=call: call(identity, x, 0.1), "image"),
+          *positive_cases(name, lambda v, call=call: call(identity, IMAGES[0], v), "sigma"),
+          *denoiser_cases(name, lambda f, call=call: call(f, IMAGES[0], 0.1)),
+          (name, lambda call=call: call(identity, STRONG[0], 0.1), "image", "255", "divide"),
+      )],
+    *array_cases("effective_rank", b.effective_rank, "shrinkage", 1),
+    *array_cases("preserved_share", lambda v: b.preserved_share(IMAGES[0], v, 2), "vectors"),
+    ("preserved_share", lambda: b.preserved_share(WIDE[0], FLAT, 2), "vectors", "36", "pixels"),
+    ("preserved_share", lambda: b.preserved_share(IMAGES[0], FLAT, float("nan")), "rank", "nan", "finite"),
+    *array_cases("mean_frequency", b.mean_frequency, "vectors", 3),
+    *array_cases("contour_anisotropy", lambda v: b.contour_anisotropy(FLAT, v), "image", 2),
+    ("contour_anisotropy", lambda: b.contour_anisotropy(FLAT, WIDE[0, 0]), "vectors", "(6, 6)", "shape of image"),
+    *array_cases("contour_mask", b.contour_mask, "image", 2),
+    ("contour_mask", lambda: b.contour_mask(FLAT[0], 1.5), "share", "1.5", "[0, 1]"),
+    *array_cases("participation_ratio", lambda v: b.participation_ratio(v, FLAT[0] > 0.5), "vectors", 3),
+    ("participation_ratio", lambda: b.participation_ratio(FLAT, WIDE[0, 0] > 0), "vectors", "(6, 6)", "shape of mask"),
+    *array_cases("subspace_cosine", lambda v: b.subspace_cosine(v, FLAT), "vectors"),
+    ("subspace_cosine", lambda: b.subspace_cosine(FLAT, FLAT[:2]), "vectors and tangents", "(2, 36)", "as many"),
+    # thresholding
+    *array_cases("oracle_error", lambda v: t.oracle_error(v, 0.1), "coefficients", 1),
+    *positive_cases("oracle_error", lambda v: t.oracle_error([1.0], v), "sigma"),
+    *array_cases("soft_threshold", lambda v: t.soft_threshold(v, 1), "values"),
+    ("soft_threshold", lambda: t.soft_threshold([1.0], -1), "threshold", "-1", "at least 0"),
+    *count_cases("dct_basis", lambda v: t.dct_basis(v, 1), "size"),
+    *count_cases("dct_basis", lambda v: t.dct_basis(4, v), "k"),
+    ("dct_basis", lambda: t.dct_basis(4, 17), "k", "17", "at most"),
+    *images_cases("wavelet_denoise", lambda x: t.wavelet_denoise(x, 0.1, "haar"), "noisy"),
+    *positive_cases("wavelet_denoise", lambda v: t.wavelet_denoise(IMAGES, v, "haar"), "sigma"),
+    ("wavelet_denoise", lambda: t.wavelet_denoise(IMAGES, 0.1, "haar", -2), "threshold", "-2", "at least 0"),
+    *images_cases("share_above", lambda x: t.share_above(x, 0.1), "images"),
+    *positive_cases("share_above", lambda v: t.share_above(IMAGES, v), "sigma"),
     # training
     *images_cases("train", lambda x: gahb.train(x, images_seen=4, progress=False), "images"),
+    ("train", lambda: gahb.train(STRONG, progress=False), "images", "255", "divide"),
+    ("psnr", lambda: gahb.psnr(STRONG, STRONG), "clean", "255", "divide"),
+    ("psnr_curve", lambda: gahb.psnr_curve(identity, STRONG, 0.1), "images", "255", "divide"),
+    ("stein_risk", lambda: m.stein_risk(identity, STRONG, 0.1), "images", "255", "divide"),
     *count_cases("train", lambda v: gahb.train(IMAGES, batch_size=v, progress=False), "batch_size"),
     ("train", lambda: gahb.train(PIXELS[0], progress=False), "images", "(1, 6, 6)", "C, H, W)"),
     *count_cases("Recipe", lambda v: gahb.Recipe("x", {}, images_seen=v), "images_seen"),
@@ -290,12 +340,12 @@ def test_the_error_names_the_argument_what_came_and_what_is_expected(call, argum
     assert came in str(error.value) and expected in str(error.value)
 
 
-RESULTS = {"Basis", "Samples", "Nearest", "Slope"}  # what functions return, made by nobody else
+RESULTS = {"Analysis", "Basis", "Samples", "Nearest", "Slope"}  # what functions return, made by nobody else
 FILES = {"load_released", "trained"}  # tested beside the files that they read
 
 
 def public_names():
-    for module in (gahb, gahb.datasets, optimal, statistics, metrics):
+    for module in (gahb, gahb.datasets, optimal, statistics, metrics, bases, thresholding):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")
@@ -306,53 +356,3 @@ def public_names():
 
 def test_the_table_holds_every_public_function():
     assert set(public_names()) - RESULTS - FILES == {name for name, *_ in CASES}
-
-
-# --- denoisers ----------------------------------------------------------------------------------
-
-USES = {  # of a denoiser f
-    "psnr_curve": lambda f: gahb.psnr_curve(f, IMAGES, [0.1]),
-    "sample": lambda f: gahb.sample(f, IMAGES[:1], max_steps=3),
-    "jacobian": lambda f: gahb.jacobian(f, IMAGES[0]),
-    "adaptive_basis": lambda f: gahb.adaptive_basis(f, IMAGES[0]),
-    "leading vectors": lambda f: gahb.adaptive_basis(f, IMAGES[0], k=2),
-    "divergence": lambda f: divergence(f, IMAGES),
-    "stein_risk": lambda f: metrics.stein_risk(f, IMAGES, 0.1),
-}
-
-
-class Cropping(torch.nn.Module):
-    def forward(self, y):
-        return y[:, :, :1, :1]
-
-
-@pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize(
-    ("denoiser", "error", "message"),
-    [
-        (
-            lambda y: y[:, 0],
-            ValueError,
-            r"must return images of the shape of its input, .*, got \(\d+, 6, 6\)",
-        ),
-        (lambda y: y.mean((2, 3), keepdim=True), ValueError, r"got \(\d+, 1, 1, 1\)"),
-        (Cropping(), ValueError, r"got \(\d+, 1, 1, 1\)"),
-        (lambda y: (y,), TypeError, "denoiser must return a torch.Tensor, got tuple"),
-    ],
-)
-def test_what_returns_no_image_is_no_denoiser(use, denoiser, error, message):
-    """Else torch would broadcast it against the images, and a wrong number come out."""
-    with pytest.raises(error, match=message):
-        USES[use](denoiser)
-
-
-@pytest.mark.parametrize("use", ["jacobian", "adaptive_basis", "leading vectors", "divergence", "stein_risk"])
-def test_a_denoiser_without_a_gradient_is_told(use):
-    with pytest.raises(ValueError, match="denoiser must be differentiable"):
-        USES[use](torch.no_grad()(lambda y: y / 2))
-
-
-@pytest.mark.parametrize("use", ["adaptive_basis", "leading vectors"])
-def test_a_jacobian_of_nan_is_told(use):
-    with pytest.raises(ValueError, match="the Jacobian of denoiser holds NaN or infinity"):
-        USES[use](lambda y: y * torch.nan)

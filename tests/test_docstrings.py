@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-NAMES = "optimal bases metrics statistics sampling jacobian released explorer shipping carry survey"
+NAMES = "optimal bases thresholding metrics statistics sampling jacobian released explorer shipping carry survey"
 MODULES = [importlib.import_module(f"gahb.{name}".rstrip(".")) for name in ("", "datasets", *NAMES.split())]
 
 

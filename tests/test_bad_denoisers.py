@@ -1,0 +1,57 @@
+"""What is no denoiser is told by every function that takes one, before a wrong number comes out."""
+
+import pytest
+import torch
+
+import gahb
+from gahb import bases, metrics
+from gahb.jacobian import divergence
+
+IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+USES = {  # of a denoiser f
+    "psnr_curve": lambda f: gahb.psnr_curve(f, IMAGES, [0.1]),
+    "sample": lambda f: gahb.sample(f, IMAGES[:1], max_steps=3),
+    "jacobian": lambda f: gahb.jacobian(f, IMAGES[0]),
+    "adaptive_basis": lambda f: gahb.adaptive_basis(f, IMAGES[0]),
+    "leading vectors": lambda f: gahb.adaptive_basis(f, IMAGES[0], k=2),
+    "divergence": lambda f: divergence(f, IMAGES),
+    "denoise": lambda f: bases.denoise(f, IMAGES[0], 0.1),
+    "stein_risk": lambda f: metrics.stein_risk(f, IMAGES, 0.1),
+}
+
+
+class Cropping(torch.nn.Module):
+    def forward(self, y):
+        return y[:, :, :1, :1]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("denoiser", "error", "message"),
+    [
+        (
+            lambda y: y[:, 0],
+            ValueError,
+            r"must return images of the shape of its input, .*, got \(\d+, 6, 6\)",
+        ),
+        (lambda y: y.mean((2, 3), keepdim=True), ValueError, r"got \(\d+, 1, 1, 1\)"),
+        (Cropping(), ValueError, r"got \(\d+, 1, 1, 1\)"),
+        (lambda y: (y,), TypeError, "denoiser must return a torch.Tensor, got tuple"),
+    ],
+)
+def test_what_returns_no_image_is_no_denoiser(use, denoiser, error, message):
+    """Else torch would broadcast it against the images, and a wrong number come out."""
+    with pytest.raises(error, match=message):
+        USES[use](denoiser)
+
+
+@pytest.mark.parametrize("use", ["jacobian", "adaptive_basis", "leading vectors", "divergence", "stein_risk"])
+def test_a_denoiser_without_a_gradient_is_told(use):
+    with pytest.raises(ValueError, match="denoiser must be differentiable"):
+        USES[use](torch.no_grad()(lambda y: y / 2))
+
+
+@pytest.mark.parametrize("use", ["adaptive_basis", "leading vectors"])
+def test_a_jacobian_of_nan_is_told(use):
+    with pytest.raises(ValueError, match="the Jacobian of denoiser holds NaN or infinity"):
+        USES[use](lambda y: y * torch.nan)
