@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from reader import wait
 from test_notebook import write_notebook
 
 from gahb.reproduce import _threads_of_kernels
@@ -60,13 +60,6 @@ def alive(pid):
         return False
 
 
-def wait(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"after {seconds} s: {what}"
-        time.sleep(0.1)
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who is alive is read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize(("script", "jobs", "works"), [(TRAIN, 2, 2), (NOTEBOOKS, 1, 1), (NOTEBOOKS, 2, 2)])
@@ -81,7 +74,7 @@ def test_a_signal_ends_all_processes(script, jobs, works, number, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        wait(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == works, 120, "not begun")
+        wait(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == works, 120, "the works to begin")
         begun = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
         assert all(alive(pid) for pid in begun)
         if number == signal.SIGINT:
@@ -89,7 +82,7 @@ def test_a_signal_ends_all_processes(script, jobs, works, number, tmp_path):
         else:
             command.send_signal(number)
         said, errors = command.communicate(timeout=60)
-        wait(lambda: not any(alive(pid) for pid in begun), 30, "a process is left")
+        wait(lambda: not any(alive(pid) for pid in begun), 30, "all processes to end")
     finally:
         subprocess.run(["kill", "-KILL", "--", f"-{command.pid}"], stderr=subprocess.DEVNULL, check=False)
     if number != signal.SIGKILL:
