@@ -146,7 +146,7 @@ TERMS = (
     "lambda_k. Asymmetry: norm(J - J^T) / norm(J) of the Jacobian J; negative share: sizes of its eigenvalues below 0 "
     "over those above. Memorized share: samples less than a third as far from one training image as from the next. "
     "Bands and intervals: 95 %, by bootstrap over images. Where a claim is of an angle or a rank, it is judged by the "
-    "median or mean over images."
+    "median or mean over images; 3.5, 5.5 and 5.6 are of one image."
 )
 DEPTH = "layers of BF-CNN | 21 in its text, 665,856 parameters | 20 | only 20 have that many, as in the authors' code"
 ALWAYS = (  # at every scale

@@ -125,7 +125,7 @@ run.claim("4.2", alpha=alphas, slope=slope)
 alpha = 2.0
 images = test[alpha][:64]
 unit_noise = run.to(gahb.gaussian_noise(len(images), images.shape[1:], run.seed))
-options = [(w, t) for w in ("haar", "db2", "db4", "sym4", "coif1") for t in (1.0, 1.5, 2.0, 2.5, 3.0)]
+options = [(w, t) for w in ("haar", "db2", "db4", "sym4", "coif1") for t in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)]
 wavelet_table = []
 for sigma in sigmas:
     noisy = images + sigma * unit_noise
