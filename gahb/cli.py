@@ -35,7 +35,7 @@ def _at_least(low, what):
 
 
 SCALE = click.option(
-    "--scale", default="smoke", show_default=True, callback=_known_scale, help="smoke, laptop or paper."
+    "--scale", default="smoke", show_default=True, callback=_known_scale, help="smoke, laptop, paper-short or paper."
 )
 STORE = click.option("--store", type=click.Path(), help="Folder of trained denoisers.")
 SEED = click.option(

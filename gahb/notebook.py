@@ -110,7 +110,7 @@ def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=
     notebook : str
         Its name.
     scale : str
-        ``"smoke"``, ``"laptop"`` or ``"paper"``.
+        ``"smoke"``, ``"laptop"``, ``"paper-short"`` or ``"paper"``.
     faces, scenes : str, optional
         Folder or file of photographs; see :func:`gahb.datasets.faces`.
     store : str, optional

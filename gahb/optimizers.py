@@ -29,18 +29,24 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self):
-        """Move each parameter that has a gradient."""
+        """Move each parameter that has a gradient; those of one shape together, by few large products."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                mean = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                step = orthogonalized(weight.grad.lerp(mean, group["momentum"]).flatten(1))
-                size = group["lr"] * RMS * max(step.shape) ** 0.5
-                weight.sub_(step.view(weight.shape), alpha=size)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for shape in dict.fromkeys(weight.shape for weight in weights):
+                self._step([weight for weight in weights if weight.shape == shape], **group)
+
+    def _step(self, weights, lr, momentum, **group):
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        means = [self.state[weight]["momentum"] for weight in weights]
+        gradients = [weight.grad for weight in weights]
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        steps = torch._foreach_lerp(gradients, means, momentum)
+        steps = orthogonalized(torch.stack([step.flatten(1) for step in steps]))
+        size = lr * RMS * max(steps.shape[1:]) ** 0.5
+        steps = [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)]
+        torch._foreach_add_(weights, steps, alpha=-size)
 
 
 def orthogonalized(matrix, iterations=5):
@@ -51,25 +57,26 @@ def orthogonalized(matrix, iterations=5):
 
     Parameters
     ----------
-    matrix : Tensor (m, n)
+    matrix : Tensor (..., m, n)
+        One or several.
     iterations : int
 
     Returns
     -------
-    Tensor (m, n)
-        Its singular values are between 0.7 and 1.2, except those below 1e-3 of the matrix's norm.
+    Tensor (..., m, n)
+        Its singular values are between 0.68 and 1.21, except those below 2e-3 of the matrix's norm.
     """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp_min(1e-20)
+    wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
+    wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-20)
     a, b, c = NEWTON_SCHULZ
-    gram = wide @ wide.T
-    whole = identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    gram = wide @ wide.mT
+    whole = identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     for _ in range(iterations):
         polynomial = a * identity + b * gram + c * (gram @ gram)
         whole = polynomial @ whole
         gram = polynomial @ gram @ polynomial
     wide = whole @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
 def optimizers(net, name, learning_rate):

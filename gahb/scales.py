@@ -1,7 +1,7 @@
 """Settings of a run at each scale, and the recipes of its denoisers.
 
-``smoke``: seconds a network, to see that all works. ``laptop``: hours on a CPU, minutes on a GPU.
-``paper``: the paper's own settings.
+``smoke``: seconds a network, to see that all works. ``laptop``: hours on a CPU. ``paper-short``: the
+paper's networks and images, trained for seconds each on a GPU. ``paper``: the paper's own training.
 """
 
 import difflib
@@ -42,6 +42,13 @@ LAPTOP_TRAINING = {  # the cheapest found that shows the effects: see benchmarks
     "precision": "auto",
 }
 SMALL_NOISE = {"sigma_max": 1.0, "sigma_law": "log-uniform", "images_seen": 48_000}  # which C-alpha slopes are about
+PAPER_SHORT_TRAINING = LAPTOP_TRAINING | {  # the paper's network, trained as on a laptop by the larger steps of a GPU
+    "network": PAPER_TRAINING["network"],
+    "size": PAPER_TRAINING["size"],
+    "batch_size": 256,
+    "images_seen": 320_000,
+    "learning_rate": 2e-2,
+}
 SMOKE_TRAINING = {
     "network": "BFCNN",
     "size": {"depth": 5, "channels": 16},
@@ -167,6 +174,16 @@ SCALES = {
         disks_training={"images_seen": 960_000, "sigma_law": "sqrt-uniform"},
         cell_timeout=24 * 3600,
         parallel=True,
+    ),
+    "paper-short": Scale(
+        "paper-short",
+        class_test=64,
+        samples=24,
+        analysed=8,
+        sigma_end=0.002,
+        training=PAPER_SHORT_TRAINING,
+        synthetic_training=PAPER_SHORT_TRAINING | {"sigma_max": 1.0, "sigma_law": "log-uniform"},
+        disks_training={"images_seen": 640_000, "sigma_law": "sqrt-uniform"},
     ),
     "paper": Scale("paper"),
 }

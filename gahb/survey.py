@@ -77,7 +77,7 @@ class Survey:
                 ("faces", scale.face_N, scale.face_test),
                 ("scenes", (scale.scene_N,), scale.scene_test),
             ):
-                lines.append(f"    {name:7} {kind:7} {_suffices(len(self.pixels), sizes, test)}")
+                lines.append(f"    {name:11} {kind:7} {_suffices(len(self.pixels), sizes, test)}")
         return [line.encode("utf-8", "backslashreplace").decode() for line in lines]  # names of files hold anything
 
 

@@ -28,7 +28,7 @@ from gahb.recipe import Recipe
 CHECKPOINT_SECONDS = 60.0
 LOG_RANGE = 200  # largest over smallest noise level of the log-uniform law: 46 dB
 LEVELS, LEVEL_DB = 12, 4  # over which the errors of a balanced loss are averaged, from sigma_max down
-ARITHMETIC = 2  # raised with each change of the bits of a step: a checkpoint from before it is not gone on from
+ARITHMETIC = 3  # raised with each change of the bits of a step: a checkpoint from before it is not gone on from
 RUNNING = 0.03  # what an image counts in the running mean of its level
 
 
@@ -147,7 +147,7 @@ class _Run:
         self.bfloat16 = recipe.precision == "bfloat16" or fast
         repays = _compile.repays(recipe, self.net, images[0, 0].numel(), device, self.bfloat16)
         self.compiled = repays and _compile.works(device)
-        self.denoise = _compile.compiled(self.net) if self.compiled else self.net
+        self.denoise = _compile.compiled(self.net, device) if self.compiled else self.net
         self.images = images.to(device).contiguous()  # one memory format, one order of the sums
         self.total = -(-recipe.images_seen // recipe.batch_size) * recipe.batch_size
         self.seen, self.seconds, self.losses, self.history = 0, 0.0, [], []

@@ -26,7 +26,7 @@
 # for each $N$ and asks: how well does it denoise the images that it saw, and others?
 
 # %% tags=["parameters"]
-scale = "smoke"  # smoke, laptop or paper
+scale = "smoke"  # smoke, laptop, paper-short or paper
 faces = None  # folder or file of photographs
 scenes = None  # folder or file of photographs
 store = None  # folder of trained denoisers
@@ -91,7 +91,7 @@ def memorizer_curve(N, images):
     return np.array([float(curve[0]) for curve in curves])
 
 
-shown = test[: run.scale.samples]
+shown = test[:100]
 memorizers = {N: (memorizer_curve(N, S1[: min(N, 100)]), memorizer_curve(N, shown)) for N in Ns}
 
 # %% [markdown]

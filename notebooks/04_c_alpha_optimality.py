@@ -23,7 +23,7 @@
 # Bandlet bases, harmonics that follow the contour, reach it. Does a network?
 
 # %% tags=["parameters"]
-scale = "smoke"  # smoke, laptop or paper
+scale = "smoke"  # smoke, laptop, paper-short or paper
 faces = None  # folder or file of photographs
 scenes = None  # folder or file of photographs
 store = None  # folder of trained denoisers

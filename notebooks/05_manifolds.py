@@ -24,7 +24,7 @@
 # in the background.
 
 # %% tags=["parameters"]
-scale = "smoke"  # smoke, laptop or paper
+scale = "smoke"  # smoke, laptop, paper-short or paper
 faces = None  # folder or file of photographs
 scenes = None  # folder or file of photographs
 store = None  # folder of trained denoisers

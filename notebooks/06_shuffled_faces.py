@@ -23,7 +23,7 @@
 # harmonic. A convolutional network does much worse.
 
 # %% tags=["parameters"]
-scale = "smoke"  # smoke, laptop or paper
+scale = "smoke"  # smoke, laptop, paper-short or paper
 faces = None  # folder or file of photographs
 scenes = None  # folder or file of photographs
 store = None  # folder of trained denoisers
@@ -37,6 +37,7 @@ import numpy as np
 import gahb
 from gahb import bases, datasets, metrics, notebook, optimal, scales, statistics
 from gahb import figures as look
+from gahb.denoisers import evaluating
 
 run = notebook.start(
     "06_shuffled_faces",
@@ -71,7 +72,8 @@ sigma = 0.3
 face = bases.analyse(net, test[0], sigma, run.seed)
 noisy = datasets.shuffled(face.noisy)
 basis = gahb.adaptive_basis(shuffled_net, noisy)
-denoised = datasets.unshuffled(shuffled_net(noisy).detach())
+with evaluating(shuffled_net) as f:
+    denoised = datasets.unshuffled(f(noisy))
 vectors = basis.vectors[:, None]
 unshuffled = datasets.unshuffled(vectors)[:, 0]
 coefficients = vectors.flatten(1) @ datasets.shuffled(face.clean).flatten()
@@ -124,7 +126,7 @@ run.claim("6.3", rank=rank.mean(), rank_shuffled=shuffled_rank.mean(), sigma=sig
 
 # %%
 train = run.to(photographs.S1)
-images, level = test[: run.scale.samples], 0.2
+images, level = test[:100], 0.2
 y = images + level * run.to(gahb.gaussian_noise(len(images), images.shape[1:], run.seed))
 memorizer = optimal.empirical(train, level)
 shuffled_memorizer = optimal.empirical(datasets.shuffled(train), level)

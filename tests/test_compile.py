@@ -33,7 +33,8 @@ def test_long_trainings_are_compiled(bfloat16):
     for device in ("cpu", "cuda"):
         assert repays(scales.PAPER_TRAINING, 1600, device, bfloat16)
         assert not repays(scales.SMOKE_TRAINING, 400, device, bfloat16)
-    assert not repays(scales.LAPTOP_TRAINING, 400, "cuda", bfloat16)  # seconds
+    assert repays(scales.LAPTOP_TRAINING, 400, "cuda", bfloat16)  # few operations, but 15,000 steps of launches
+    assert repays(scales.PAPER_SHORT_TRAINING, 1600, "cuda", bfloat16)
     assert repays(scales.LAPTOP_TRAINING, 400, "cpu", bfloat16) is not bfloat16  # bfloat16 is fast enough without
     assert not repays(scales.LAPTOP_TRAINING | scales.SMALL_NOISE, 1024, "cpu", bfloat16)
     assert not repays(scales.PAPER_TRAINING, 1600, "mps", bfloat16)
@@ -43,13 +44,29 @@ def test_long_trainings_are_compiled(bfloat16):
 def test_what_repays_is_counted_in_seconds_saved(monkeypatch, seconds, compiled):
     """665,856 parameters, 1,600 pixels, 10^7 images, 6 operations each, at 10^14 a second: 639.2 s, of which half."""
     monkeypatch.setattr(_compile, "MODEST_RATE", {("cpu", True): 1e14})
-    monkeypatch.setattr(_compile, "REPAID_SECONDS", seconds)
+    monkeypatch.setattr(_compile, "REPAID_SECONDS", {"cpu": seconds})
     assert repays(scales.PAPER_TRAINING, 1600, "cpu") is compiled
+
+
+@pytest.mark.parametrize(("seconds", "compiled"), [(69, True), (71, False)])
+def test_steps_on_a_gpu_take_the_time_of_their_launches(monkeypatch, seconds, compiled):
+    """5,000 steps of 20 ms, however little is computed: 100 s, of which 70 are saved."""
+    monkeypatch.setattr(_compile, "REPAID_SECONDS", {"cuda": seconds})
+    assert repays({"batch_size": 2, "images_seen": 10_000}, 100, "cuda") is compiled
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_kernels_are_launched_as_one_graph_on_a_gpu_alone(monkeypatch, device):
+    given = {}
+    monkeypatch.setattr(torch, "compile", lambda function, **how: given.update(how) or function)
+    _compile.compiled(torch.square, torch.device(device))
+    assert given["options"]["triton.cudagraphs"] is (device == "cuda")
+    assert given["options"]["deterministic"] and given["fullgraph"] and given["dynamic"] is False
 
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setattr(_compile, "REPAID_SECONDS", 0)
+    monkeypatch.setattr(_compile, "REPAID_SECONDS", {"cpu": 0})
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
@@ -64,7 +81,7 @@ def test_a_compiled_training_goes_on_with_the_same_bits(tmp_path, monkeypatch, a
     net = train(pixels(), **how, checkpoint=tmp_path / "c")
     for key, value in whole.state_dict().items():
         assert torch.equal(value, net.state_dict()[key]), key
-    monkeypatch.setattr(_compile, "REPAID_SECONDS", 1e9)
+    monkeypatch.setattr(_compile, "REPAID_SECONDS", {"cpu": 1e9})
     eager = train(pixels(), **how)
     np.testing.assert_allclose(*([r["loss"] for r in n.history] for n in (whole, eager)), rtol=0.02)  # 8 bits
     with pytest.warns(UserWarning, match="another arithmetic"):
@@ -76,7 +93,7 @@ import sys, warnings
 sys.path.insert(0, {tests!r})
 from test_compile import LONG, _compile, pixels, train
 eager = train(pixels(), **LONG)
-_compile.REPAID_SECONDS = 0
+_compile.REPAID_SECONDS['cpu'] = 0
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     nets = [train(pixels(), **LONG) for _ in range(2)]

@@ -60,7 +60,7 @@ def test_the_command_prints_it_all(mixed, tmp_path, monkeypatch):
         "    page.jpg (a web page)",
         "  near duplicates: 2",
         "  usable: 7, which suffice for",
-        "    smoke   faces   none; N = 1 needs 22, 10 needs 40, 40 needs 100",
+        "    smoke       faces   none; N = 1 needs 22, 10 needs 40, 40 needs 100",
         f"contact sheet: {tmp_path / 'my faces-contact-sheet.png'}",
     ):
         assert line in result.output.splitlines()
