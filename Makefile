@@ -44,4 +44,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs docs figures/smoke
+	rm -rf $(VENV) docs figures/smoke  # trained denoisers stay, in runs/store
+	find runs -mindepth 1 -maxdepth 1 ! -name store -exec rm -rf {} + 2>/dev/null || true

@@ -139,8 +139,8 @@ def read_tensors(path, check=None):
 
     Raises
     ------
-    PermissionError
-        If the file may not be read.
+    OSError
+        If the file cannot be read: it may be whole, and stays where it is.
     """
     path = Path(path)
     if not path.is_file():
@@ -152,16 +152,25 @@ def read_tensors(path, check=None):
         return tensors, about
     except PermissionError:
         raise PermissionError(f"{path} may not be read; change its permissions or give another folder") from None
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    except OSError as error:  # a machine out of files or memory, a network disk that is away: no fault of the file
+        raise OSError(error.errno, f"{path} cannot be read now ({error.strerror or error}); try again") from None
+    except ValueError as error:
         reason = str(error)
-    aside = path.with_name(path.name + ".damaged")
-    try:
-        path.replace(aside)
-        outcome = f"set aside as {aside.name}"
-    except OSError as error:
-        outcome = f"not used; it could not be set aside: {error.strerror}"
+    outcome = set_aside(path, "damaged")
     warnings.warn(f"{path.name} in {path.parent.name} is damaged ({reason}); {outcome}", stacklevel=2)
     return None
+
+
+def set_aside(path, suffix):
+    """Rename a file to ``<its name>.<suffix>``; what was done, or could not be done, in a few words."""
+    aside = path.with_name(f"{path.name}.{suffix}")
+    try:
+        path.replace(aside)
+        return f"set aside as {aside.name}"
+    except OSError as error:
+        return f"not used; it could not be set aside: {error.strerror}"
 
 
 def _digest(tensors, about):

@@ -18,7 +18,9 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt, in the mall
 
 
 def pick_device(device="auto"):
-    """A torch device: ``"auto"`` takes cuda, then mps, then cpu.
+    """A torch device: ``"auto"`` takes cuda, then cpu.
+
+    ``"mps"`` can train; it lacks the float64 of the analyses.
 
     Raises
     ------
@@ -27,12 +29,13 @@ def pick_device(device="auto"):
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
+        return torch.device("cuda" if available["cuda"] else "cpu")
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
         chosen = None
-    if chosen is None or not available.get(chosen.type, False):
+    count = torch.cuda.device_count() if chosen is not None and chosen.type == "cuda" else 1
+    if chosen is None or not available.get(chosen.type, False) or (chosen.index or 0) >= count:
         there = ", ".join(name for name, found in available.items() if found)
         raise ValueError(f"device {device!r} is not available here; take auto or one of {there}")
     return chosen

@@ -222,7 +222,7 @@ def unpack(files, store):
 def ship(scale, faces, scenes, store, seed, to):
     """Copy the denoisers of a scale to the package.
 
-    They are kept in half precision; those of few photographs, which may hold single ones, are left out.
+    They are kept in half precision, but for ray's; those of few photographs, which may hold single ones, are left out.
 
     Example: gahb store ship --scale laptop --faces my_faces/ --scenes my_scenes/
     """
@@ -232,7 +232,7 @@ def ship(scale, faces, scenes, store, seed, to):
 
     scale = known.get(scale)
     recipes = jobs.chosen_recipes(scale, (), faces, scenes, seed, store)
-    for name in shipping.ship(recipes, store, Path(to).expanduser() if to else SHIPPED / scale.name):
+    for name in shipping.ship(recipes, Path(to).expanduser() if to else SHIPPED / scale.name, store):
         click.echo(name)
 
 

@@ -106,7 +106,8 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
         If ``y`` is not one finite floating-point image, k is not in 1 ... d, or ``denoiser`` is no differentiable
         function that returns one, of finite Jacobian.
     RuntimeError
-        If the residuals of the eigenpairs, in float64 and root of their summed squares, are above 1e-3.
+        With ``k``, if the root of the summed squares of the residuals (J + J^T) e_k / 2 - lambda_k e_k is above 1e-3
+        of the largest size of an eigenvalue, or of 1 if that is larger.
     """
     import scipy.linalg  # here, because training needs this package without SciPy
     from threadpoolctl import threadpool_limits
@@ -116,7 +117,7 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
     if k is not None and _checks.count(k, "k") > d:
         raise ValueError(f"k must be at most the number of pixels d = {d}, got {k}")
     if k is None or k > d // 3:  # Lanczos needs a space of several times k
-        matrix = _finite(jacobian(denoiser, y).double().cpu().numpy())
+        matrix = _finite(jacobian(denoiser, y).cpu().double().numpy())
         asymmetry = np.linalg.norm(matrix - matrix.T) / max(np.linalg.norm(matrix), 1e-300)
         values, vectors = scipy.linalg.eigh((matrix + matrix.T) / 2, driver="evd")  # the fastest for all pairs
     else:
@@ -315,7 +316,7 @@ def _leading_pairs(denoiser, y, k, probes):
 
         def symmetric(v):
             jv, jtv = both(v)
-            return _finite(((jv + jtv) / 2).T.double().cpu().numpy()).reshape(v.shape)
+            return _finite(((jv + jtv) / 2).T.cpu().double().numpy()).reshape(v.shape)
 
         # Plus the identity: Lanczos cannot start from an image that the operator sends to zero.
         operator = LinearOperator((d, d), matvec=lambda v: symmetric(v) + v, dtype=np.float64)

@@ -117,6 +117,7 @@ def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=
         Folder of trained denoisers; see :func:`gahb.store.default_store`.
     figures : str, optional
         Folder in which this scale's folder of figures is; ``figures`` of the project if left out.
+        Where the faces inside scikit-image stand in for your own, its name ends in ``-stand-ins``.
     device : str
         ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
     seed : int
@@ -140,7 +141,9 @@ def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     chosen = stores.pick_device(device)
-    figures = Path(figures or default_figures()).expanduser() / scale.name
+    if chosen.type == "mps":
+        raise ValueError("device mps lacks the float64 of the analyses; train on it by gahb train, and take cpu here")
+    figures = Path(figures or default_figures()).expanduser() / scales.results(scale, faces)
     claims.read(figures)  # damage is told now, not when hours of work are recorded
     look.provenance(figures)
     look.style()

@@ -17,7 +17,9 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights of a denoiser. The defaults are the paper's.
+    """Everything that decides the weights of a denoiser.
+
+    The defaults are the paper's, but for ``images_seen``, which it does not state.
 
     Attributes
     ----------

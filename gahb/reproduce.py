@@ -77,15 +77,16 @@ def _reproduce(scale, only, runs, figures, jobs, echo, parameters):
     begun = time.monotonic()
     scale, paths = scales.get(scale), notebooks(only)
     figures = Path(figures or notebook.default_figures()).expanduser().resolve()
-    runs = Path(runs or project() / "runs").expanduser().resolve() / scale.name
-    for folder in (runs, figures / scale.name):  # told now, not after hours
-        check_writable(folder, "other folders with --figures and --runs")
-    report.report(figures / scale.name)  # so is a damaged ledger
+    name = scales.results(scale, parameters.get("faces"))
+    runs, folder = Path(runs or project() / "runs").expanduser().resolve() / name, figures / name
+    for place in (runs, folder):  # told now, not after hours
+        check_writable(place, "other folders with --figures and --runs")
+    report.report(folder)  # so is a damaged ledger
     parameters = _absolute(parameters | {"scale": scale.name, "figures": str(figures)})
     count = pick_jobs(scale, parameters.get("device", "auto"), jobs)
     if not only:
         _train_ahead(scale, parameters, count, echo)
-    failed, folder = [], figures / scale.name
+    failed = []
     arguments = [(path, runs / path.name, parameters, scale.cell_timeout) for path in paths]
     for path, (error, seconds) in zip(paths, _run_all(arguments, min(count, len(paths))), strict=True):
         if error:

@@ -1,7 +1,8 @@
 """Settings of a run at each scale, and the recipes of its denoisers.
 
 ``smoke``: seconds a network, to see that all works. ``laptop``: hours on a CPU. ``paper-short``: the
-paper's networks and images, trained for seconds each on a GPU. ``paper``: the paper's own training.
+paper's networks and images, trained for seconds each on a GPU. ``paper``: the paper's own training, of as
+many images a network, and measured on as many, as this project has chosen: the paper does not say.
 """
 
 import difflib
@@ -21,7 +22,9 @@ PAPER_TRAINING = {  # Appendix A, with the authors' code for what it leaves out
     "sigma_max": 1.0,
     "sigma_law": "uniform",
     "batch_size": 512,
-    "images_seen": 10_000_000,
+    "images_seen": 10_000_000,  # this project's choice: the rate is not halved within them
+    "optimizer": "adam",
+    "weight_power": 0.0,
     "learning_rate": 1e-3,
     "schedule": "halving",
     "precision": "auto",
@@ -217,9 +220,19 @@ def faces(scale, source=None, cache=None):
     Where none are given and the denoiser of faces came with the package, the faces inside
     scikit-image are test images for it; there are none to train on then.
     """
-    if source is None and shipping.shipped_recipe(scale.name, f"faces-S1-N{max(scale.face_N)}"):
+    if stand_ins(scale, source):
         return datasets.faces(None, scale.face_size, 1, STAND_INS, cache)
     return datasets.faces(source, scale.face_size, max(scale.face_N), scale.face_test, cache)
+
+
+def stand_ins(scale, source):
+    """Whether the faces inside scikit-image stand in for those of a scale; see :func:`faces`."""
+    return source is None and shipping.shipped_recipe(scale.name, f"faces-S1-N{max(scale.face_N)}") is not None
+
+
+def results(scale, source):
+    """Name of the folder of figures; what stand-ins give is kept from what the faces of a scale gave."""
+    return f"{scale.name}-stand-ins" if stand_ins(scale, source) else scale.name
 
 
 def scenes(scale, source=None, cache=None):

@@ -15,7 +15,7 @@ WHOLE = ("ray",)  # at sigma = 0.01 its error is so small that half precision mo
 LEAST_PHOTOGRAPHS = 10_000  # networks of fewer can hold the faces of persons (Figure 2)
 
 
-def ship(recipes, folder=None, to=None):
+def ship(recipes, to, folder=None):
     """Copy denoisers of a store to the package, in half precision but for those of a class in ``WHOLE``.
 
     Parameters
@@ -23,10 +23,10 @@ def ship(recipes, folder=None, to=None):
     recipes : list of Recipe
         Those of photographs with fewer than 10,000 images are left out: their weights can hold
         training images.
-    folder : str or Path, optional
-        The store.
     to : str or Path
         ``gahb/pretrained/<scale>``.
+    folder : str or Path, optional
+        The store.
 
     Returns
     -------

@@ -192,7 +192,7 @@ def steps(samples, paired):
     Returns
     -------
     differences, errors : ndarray (len(samples) - 1,)
-        In units of the samples.
+        In units of the samples. A sample of one value adds nothing to an error: its spread is not known.
 
     Raises
     ------

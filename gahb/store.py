@@ -94,10 +94,10 @@ def trained(recipe, store=None, device="auto", progress=True, time_limit=None):
         At the time limit.
     gahb.training.TrainingFailed
         If the training became NaN or infinite.
-    ValueError
-        If the device is not there or the recipe has no images.
+    ValueError, TypeError
+        If the device is not there, or the recipe is none, has no images, or other ones than the denoiser in the store.
     OSError
-        If the store cannot be written to.
+        If the store cannot be read or written to.
     """
     device = pick_device(device)
     folder = Path(store or default_store()).expanduser() / identity(recipe)

@@ -117,7 +117,7 @@ def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
     levels = pywt.dwtn_max_level(noisy.shape[-2:], wavelet)
     if levels < 1:
         raise ValueError(f"noisy is too small for the filters of {wavelet}, got shape {tuple(noisy.shape)}")
-    coefficients = pywt.wavedec2(noisy.double().cpu().numpy(), wavelet, mode="symmetric", level=levels)
+    coefficients = pywt.wavedec2(noisy.cpu().double().numpy(), wavelet, mode="symmetric", level=levels)
     kept = [coefficients[0]] + [
         tuple(soft_threshold(detail, threshold * sigma) for detail in level) for level in coefficients[1:]
     ]
@@ -152,7 +152,7 @@ def share_above(images, sigma, wavelet="db2"):
     """
     _checks.images(images, "images")
     _checks.positive(sigma, "sigma")
-    pixels = images.double().cpu().numpy()
+    pixels = images.cpu().double().numpy()
     levels = pywt.dwtn_max_level(pixels.shape[-2:], wavelet)
     coefficients = pywt.wavedec2(pixels, wavelet, mode="periodization", level=levels)
     return float((np.abs(pywt.coeffs_to_array(coefficients, axes=(-2, -1))[0]) > sigma).mean())

@@ -18,9 +18,8 @@ import torch
 from torch.nn import functional as F
 
 from gahb import _checks, _compile
-from gahb._files import read_tensors, writable_file, write_atomically, write_tensors
+from gahb._files import read_tensors, set_aside, writable_file, write_atomically, write_tensors
 from gahb._machine import HeldSignals, has_bfloat16_units, keeping_memory, pick_device, progress_bar
-from gahb._machine import interruptible as interruptible  # for those who train
 from gahb.denoisers import NETWORKS
 from gahb.optimizers import optimizers
 from gahb.recipe import Recipe
@@ -54,8 +53,8 @@ def train(images, recipe=None, device="cpu", checkpoint=None, time_limit=None, p
         ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
     checkpoint : str or Path, optional
         File that is written every minute and when the training is interrupted, and from which
-        the same call on the same images goes on. One of another recipe or of other images is
-        not used, and is overwritten.
+        the same call on the same images goes on. One of another recipe, other images or other
+        arithmetic (device, precision) is renamed to ``*.other``.
     time_limit : float, optional
         Seconds after which it stops with a checkpoint, which must be given then.
     progress : bool
@@ -289,7 +288,8 @@ class _Run:
         differs = [key for key, value in self.identity.items() if about.get(key) != value]
         if differs:
             warnings.warn(
-                f"{self.checkpoint.name} is of another {' and other '.join(differs)}; {self.recipe.name} starts anew",
+                f"{self.checkpoint.name} is of another {' and other '.join(differs)}, and is "
+                f"{set_aside(self.checkpoint, 'other')}; {self.recipe.name} starts anew",
                 stacklevel=3,
             )
             return

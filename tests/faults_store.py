@@ -166,7 +166,7 @@ def ship_damaged(tmp_path):
     os.truncate(tmp_path / store.identity(chosen) / "weights.safetensors", 100)
     try:
         with pytest.warns(UserWarning, match=NOTICED.format("weights")):
-            shipping.ship([chosen], tmp_path, tmp_path / "to")
+            shipping.ship([chosen], tmp_path / "to", tmp_path)
     finally:
         assert not (tmp_path / "to").exists()
 
@@ -201,7 +201,11 @@ STORE = [
     ("weights: damaged, shipped", ship_damaged, refused(ValueError, "weights in tiny-.* are damaged; train that")),
     ("recipe.json: null", seconds_gone, goes_on([], UNREADABLE)),
     ("weights: of other images", other_images, refused(ValueError, "was trained on other images .* checksum")),
-    ("checkpoint: of another recipe", foreign_checkpoint, goes_on("made again", "of another recipe; tiny starts anew")),
+    (
+        "checkpoint: of another recipe",
+        foreign_checkpoint,
+        goes_on("made again", "of another recipe, and is set aside as checkpoint.safetensors.other; tiny starts anew"),
+    ),
     ("checkpoint: left beside weights", checkpoint_beside_weights, goes_on(["weights.safetensors"])),
 ]
 

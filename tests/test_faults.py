@@ -16,6 +16,7 @@ from test_store import folder_of, get, recipe
 
 from gahb import reproduce as runner
 from gahb import training
+from gahb._machine import interruptible
 from gahb.cli import main
 from gahb.released import load_released
 from gahb.training import TrainingFailed, TrainingStopped
@@ -59,7 +60,7 @@ def interrupted(number):
                 signal.raise_signal(number)
             return inner(*args)
 
-        with patch.object(training, "draw_sigmas", draw), pytest.raises(KeyboardInterrupt), training.interruptible():
+        with patch.object(training, "draw_sigmas", draw), pytest.raises(KeyboardInterrupt), interruptible():
             get(tmp_path)
         assert (folder_of(tmp_path) / "checkpoint.safetensors").is_file() and not list(tmp_path.rglob("*.tmp"))
         assert_undisturbed(get(tmp_path))

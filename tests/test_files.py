@@ -147,6 +147,27 @@ def test_no_permission_is_not_damage(tmp_path, monkeypatch):
     assert names(tmp_path) == ["t"]
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOMEM, errno.ESTALE])
+def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, number):
+    write_tensors(tmp_path / "t", TENSORS, ABOUT)
+
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as now:
+        now.setattr(_files.Path, "open", refuse)
+        with pytest.raises(OSError, match=rf"t cannot be read now \({os.strerror(number)}\); try again") as told:
+            read_tensors(tmp_path / "t")
+    assert told.value.errno == number and names(tmp_path) == ["t"]
+    assert read_tensors(tmp_path / "t")[1] == ABOUT
+
+
+def test_a_file_that_goes_away_meanwhile_is_absent(tmp_path, monkeypatch):
+    write_tensors(tmp_path / "t", TENSORS, ABOUT)
+    monkeypatch.setattr(_files.Path, "is_file", lambda path: True)
+    assert read_tensors(tmp_path / "u") is None
+
+
 def test_others_may_read_what_the_umask_lets_them(tmp_path):
     former = os.umask(0o027)
     try:

@@ -33,6 +33,19 @@ def test_a_folder_whose_name_is_a_number(tmp_path, monkeypatch):
     assert (run.faces_source, str(run.store), str(run.figures)) == ("2024", "2025", "2026/smoke")
 
 
+def test_what_stand_ins_give_is_kept_apart(tmp_path):
+    """The report of a scale is of its own faces; the figures of a notebook run without any are not among them."""
+    names = [notebook.start("test", "laptop", faces, figures=tmp_path).figures.name for faces in (None, str(tmp_path))]
+    assert names == ["laptop-stand-ins", "laptop"]
+    assert notebook.start("test", figures=tmp_path).figures.name == "smoke"  # whose faces are those of scikit-image
+
+
+def test_a_device_without_float64_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    with pytest.raises(ValueError, match=r"device mps lacks the float64 of the analyses; .* take cpu here"):
+        notebook.start("test", figures=tmp_path, device="mps")
+
+
 def test_start_takes_the_parameters_of_the_notebooks():
     taken = set(inspect.signature(notebook.start).parameters) - {"notebook"}
     assert taken == set(notebook.PARAMETERS) - {"denoiser"}  # of notebook 03 alone, which reads it itself

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 def test_a_shipped_denoiser_is_found_without_training(folder, package, tmp_path, monkeypatch):
-    assert shipping.ship([disks()], folder, package) == [store.identity(disks())]
+    assert shipping.ship([disks()], package, folder) == [store.identity(disks())]
     monkeypatch.setattr(store, "train", lambda *_: pytest.fail("it was trained"))
     net = store.trained(disks(), tmp_path / "empty", "cpu")
     assert store.has(disks(), tmp_path / "empty") and not store.has(disks(seed=1), tmp_path / "empty")
@@ -48,7 +48,7 @@ def test_a_shipped_denoiser_is_found_without_training(folder, package, tmp_path,
 
 
 def test_half_precision_moves_no_curve_by_more_than_two_hundredths_of_a_decibel(folder, package):
-    shipping.ship([disks()], folder, package)
+    shipping.ship([disks()], package, folder)
     test = datasets.disks(20, 12, seed=1)
     whole, half = (
         metrics.psnr_table(store.load(place / store.identity(disks())), test, (1, 0.3, 0.1, 0.03, 0.01), 0)
@@ -59,20 +59,20 @@ def test_half_precision_moves_no_curve_by_more_than_two_hundredths_of_a_decibel(
 
 def test_a_class_whose_error_is_tiny_is_shipped_whole(folder, package, monkeypatch):
     monkeypatch.setattr(shipping, "WHOLE", ("disks",))
-    shipping.ship([disks()], folder, package)
+    shipping.ship([disks()], package, folder)
     ours, theirs = (store.load(place / store.identity(disks())).state_dict() for place in (folder, package))
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 def test_the_store_comes_first(folder, package):
-    shipping.ship([disks()], folder, package)
+    shipping.ship([disks()], package, folder)
     exact = store.load(folder / store.identity(disks())).state_dict()
     found = store.trained(disks(), folder, "cpu").state_dict()
     assert all(torch.equal(found[key], value) for key, value in exact.items())
 
 
 def test_images_that_differ_in_the_last_digit_on_another_machine_are_no_matter(folder, package, tmp_path):
-    shipping.ship([disks()], folder, package)
+    shipping.ship([disks()], package, folder)
     other = (store.training_images(disks()) + 1e-7).clamp(0, 1)
     with pytest.raises(ValueError, match="trained on other images"):
         store.trained(disks(images=other), folder, "cpu")
@@ -83,14 +83,14 @@ def test_networks_of_few_photographs_are_not_shipped(folder, package):
     few = photographs(1_000)
     net = train(torch.rand(9, 1, 12, 12), few, progress=False)
     store._save(net, few, torch.rand(9, 1, 12, 12), folder / store.identity(few), torch.device("cpu"))
-    assert shipping.ship([few, disks()], folder, package) == [store.identity(disks())]
+    assert shipping.ship([few, disks()], package, folder) == [store.identity(disks())]
     assert [path.name for path in package.iterdir()] == [store.identity(disks())]
     assert shipping.may_be_shipped(photographs(10_000)) and not shipping.may_be_shipped(photographs(9_999))
 
 
 def test_what_the_store_lacks_is_named_and_nothing_is_written(folder, package):
     with pytest.raises(FileNotFoundError, match=r"lacks disks-N65; train"):
-        shipping.ship([disks(), disks(name="disks-N65")], folder, package)
+        shipping.ship([disks(), disks(name="disks-N65")], package, folder)
     assert not package.exists()
 
 
@@ -138,7 +138,7 @@ def test_shipped_networks_of_faces_work_without_any_faces_given(package, tmp_pat
     for recipe in (photographs(10_000), photographs(10_000, "shuffled-N10000")):
         net = train(torch.rand(9, 1, 12, 12), recipe, progress=False)
         store._save(net, recipe, torch.rand(9, 1, 12, 12), tmp_path / store.identity(recipe), torch.device("cpu"))
-        shipping.ship([recipe], tmp_path, package)
+        shipping.ship([recipe], package, tmp_path)
     faces = scales.faces(scale)
     assert faces.test.shape == (scales.STAND_INS, 1, scale.face_size, scale.face_size)
     assert scales.photograph_recipe(scale, faces, "S1").settings() == photographs(10_000).settings()

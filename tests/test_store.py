@@ -200,9 +200,20 @@ def test_unknown_device(device, tmp_path):
 def test_known_devices(monkeypatch):
     assert pick_device("cpu") == pick_device(torch.device("cpu")) == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for there, kind in ((True, "mps"), (False, "cpu")):
+    for there in (True, False):  # without float64, mps is for those who ask for it
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=there: there)
-        assert pick_device("auto").type == pick_device().type == kind
+        assert pick_device("auto").type == pick_device().type == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("mps").type == "mps"
+
+
+def test_a_number_that_no_device_has_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda:1") and pick_device("cuda").type == "cuda"
+    for device in ("cuda:2", "cuda:7", "cpu:3"):
+        with pytest.raises(ValueError, match=f"device '{device}' is not available here"):
+            pick_device(device)
 
 
 # --- damage -----------------------------------------------------------------------------------------

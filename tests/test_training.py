@@ -19,7 +19,7 @@ from torch.nn import functional as F
 import gahb
 from gahb import training
 from gahb._files import write_tensors
-from gahb.training import Recipe, TrainingStopped, interruptible, train
+from gahb.training import Recipe, TrainingStopped, train
 
 TINY = {"size": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 240, "progress": False}
 
@@ -377,7 +377,7 @@ def test_a_recipe_does_not_change_with_the_callers_dict():
 
 
 def test_public_names_tell_what_they_do():
-    for public in (gahb.train, gahb.trained, gahb.Recipe, interruptible):
+    for public in (gahb.train, gahb.trained, gahb.Recipe):
         assert len(inspect.getdoc(public)) > 80
 
 
@@ -385,6 +385,7 @@ def test_old_checkpoint_without_these_fields_is_not_used(tmp_path):
     write_tensors(tmp_path / "c", {"a": torch.ones(1)}, {"state": {}})
     with pytest.warns(UserWarning, match="another recipe and other images and other arithmetic"):
         net = train(pixels(), **TINY, checkpoint=tmp_path / "c")
+    assert (tmp_path / "c.other").is_file()  # hours of another's work, perhaps
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_same_weights(net, undisturbed())

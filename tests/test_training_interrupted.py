@@ -14,7 +14,8 @@ import torch
 from test_training import TINY, assert_same_weights, pixels, undisturbed, without_seconds
 
 from gahb import training
-from gahb.training import HeldSignals, Recipe, TrainingFailed, TrainingStopped, interruptible, train
+from gahb._machine import interruptible
+from gahb.training import HeldSignals, Recipe, TrainingFailed, TrainingStopped, train
 
 
 def in_pieces(limit, stop, checkpoint, **settings):

@@ -22,6 +22,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 ARRAYS = {".npz", ".npy", ".pt"}
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}
 LMDB = "data.mdb"
+LFW = 13_233  # images of Labeled Faces in the Wild
 NO_PHOTOGRAPHS = {"CelebAMask-HQ-mask-anno"}  # masks, in the midst of CelebA-HQ as it is distributed
 REFUSED = "is a web page and holds no images: the download was refused, often for its quota"
 
@@ -31,6 +32,11 @@ def open_source(kind, source, needed=1):
     if source is None and (kind != "faces" or needed <= 100):
         return Array(lambda: _skimage_patches(kind), f"the {kind} inside scikit-image", package="scikit-image")
     if source is None or str(source) == "lfw":
+        if needed > LFW:  # told before 200 MB are fetched
+            raise ValueError(
+                f"{kind}: Labeled Faces in the Wild has {LFW:,} images, and {needed:,} are needed; "
+                "give a folder of faces such as CelebA, or an array"
+            )
         return Array(_lfw, "Labeled Faces in the Wild", package="scikit-learn")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")

@@ -1,7 +1,6 @@
 """Photographs: faces and scenes from a folder, an array, or a package, split into S1, S2 and test."""
 
 import hashlib
-import json
 import warnings
 from dataclasses import dataclass, field
 
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 
 from gahb import _checks
-from gahb._files import write_text
 from gahb.datasets import _cache, _pixels, _sources
 
 PREPARATION = 1  # raised when the same source would be prepared differently: what is kept is then made again
@@ -79,10 +77,6 @@ class Photographs:
         if n > full:
             raise ValueError(f"{name} holds {full} images, {n} were asked for; prepare more with N={n}")
         return self.pixels[_positions(len(self.pixels), self.N, self.test_size)[name][:n]]
-
-    def save_manifest(self, path):
-        """Write the manifest as JSON."""
-        write_text(path, json.dumps(self.manifest, indent=1) + "\n")
 
 
 def faces(source=None, size=40, N=10_000, test_size=1_000, cache=None):
@@ -183,8 +177,10 @@ def _check_pixels(pixels):
 
 
 def _photographs(kind, source, size, N, test_size, cache):
-    for value, name, low in ((size, "size", 4), (N, "N", 1), (test_size, "test_size", 1)):
+    size, N, test_size = (
         _checks.count(value, name, low)
+        for value, name, low in ((size, "size", 4), (N, "N", 1), (test_size, "test_size", 1))
+    )
     reader = _sources.open_source(kind, source, 2 * N + test_size)
 
     def prepare():
