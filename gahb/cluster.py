@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from gahb import store
+from gahb import store as stores
 from gahb._machine import interruptible
 from gahb.jobs import cores, lacking
 from gahb.recipe import Recipe
@@ -42,7 +42,7 @@ class Training:
     """What a job does; submitit pickles it, with the training images."""
 
     recipe: Recipe
-    folder: Path
+    store: Path
     device: str
     threads: int | None = None
 
@@ -84,7 +84,7 @@ class Training:
         try:
             with stoppable:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
-                store.trained(self.recipe, self.folder, self.device)
+                stores.trained(self.recipe, self.store, self.device)
         except KeyboardInterrupt:
             if not arrived:
                 raise
@@ -93,7 +93,7 @@ class Training:
             signal.signal(number, queue_again)
 
 
-def submit(recipes, cluster, folder=None, device="auto", time_limit=None, options=(), echo=print):
+def submit(recipes, cluster, store=None, device="auto", time_limit=None, options=(), echo=print):
     """Submit a job for each of some recipes that the store lacks and that no job is training.
 
     Returns at once. Called again it says what the jobs that failed had to say, and submits those anew.
@@ -103,7 +103,7 @@ def submit(recipes, cluster, folder=None, device="auto", time_limit=None, option
     recipes : list of Recipe
     cluster : str
         ``"slurm"``; or ``"local"``, processes of this machine that all start at once, to try the path.
-    folder : str or Path, optional
+    store : str or Path, optional
         The store; every node must see it.
     device : str
         Of the node that runs the job.
@@ -126,8 +126,8 @@ def submit(recipes, cluster, folder=None, device="auto", time_limit=None, option
     RuntimeError
         If submitit or Slurm is not there, or Slurm refuses the job.
     """
-    root = Path(folder or store.default_store()).expanduser().absolute()
-    missing = lacking(recipes, folder, echo)
+    root = Path(store or stores.default_store()).expanduser().absolute()
+    missing = lacking(recipes, store, echo)
     make = _executors(cluster, TIME_LIMIT if time_limit is None else time_limit, options)
     queue = _queue() if cluster == "slurm" else set()
     waiting = [recipe for recipe in missing if not _under_way(recipe, root, queue)]
@@ -136,7 +136,7 @@ def submit(recipes, cluster, folder=None, device="auto", time_limit=None, option
     threads = max(1, cores() // max(1, len(waiting))) if cluster == "local" else None
     jobs = []
     for recipe in waiting:
-        place = root / "jobs" / store.identity(recipe)
+        place = root / "jobs" / stores.identity(recipe)
         for line in _last_words(place):
             echo(f"{recipe.name} FAILED: {line}")
         jobs.append(_submitted(make(place), Training(recipe, root, device, threads)))
@@ -215,13 +215,13 @@ def _queue():
 
 def _under_way(recipe, root, queue):
     """Whether a job of a recipe waits or runs, or somebody trains it."""
-    name = store.identity(recipe)
+    name = stores.identity(recipe)
     if {_number(file) for file in (root / "jobs" / name).glob("*_submitted.pkl")} & queue:
         return True
     if not (root / name / ".lock").exists():
         return False
     try:
-        with store.locked(root / name, wait=False):
+        with stores.locked(root / name, wait=False):
             return False
     except RuntimeError:
         return True

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from gahb import scales, store
+from gahb import scales
+from gahb import store as stores
 from gahb._machine import deaf_to_ctrl_c, end_with_parent, interruptible, pick_device
 from gahb.training import TrainingFailed, TrainingStopped
 
@@ -32,15 +33,15 @@ def pick_jobs(scale, device, jobs=None):
     return cores() if scale.parallel and pick_device(device).type == "cpu" else 1
 
 
-def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0, folder=None):
+def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0, store=None):
     """The recipes of a scale whose names are, or begin with, one of ``only`` (all, if it is empty).
 
     A whole name is that denoiser alone: ``faces-S1-N1`` is not ``faces-S1-N10``.
-    The photographs, once prepared, are kept in the store ``folder``, where the notebooks find them.
+    The photographs, once prepared, are kept in the store, where the notebooks find them.
     """
-    cache = Path(folder or store.default_store()) / "photographs"
+    cache = Path(store or stores.default_store()) / "photographs"
     names = scales.names(scale)
-    chosen = [name for name in names if store.is_named(name, only, names)]
+    chosen = [name for name in names if stores.is_named(name, only, names)]
     if not chosen:
         raise ValueError(f"--only {' '.join(only)} names no denoiser of {scale.name}; they are {', '.join(names)}")
     needs = {kind: any(name.startswith(of) for name in chosen) for kind, of in scales.OF_PHOTOGRAPHS.items()}
@@ -50,20 +51,20 @@ def chosen_recipes(scale, only=(), faces=None, scenes=None, seed=0, folder=None)
     return [recipe for recipe in recipes if recipe.name in chosen]
 
 
-def lacking(recipes, folder, echo):
+def lacking(recipes, store, echo):
     """Those of some recipes that the store lacks; says how many it has."""
-    missing = [recipe for recipe in recipes if not store.has(recipe, folder)]
+    missing = [recipe for recipe in recipes if not stores.has(recipe, store)]
     echo(f"{len(recipes) - len(missing)} of {len(recipes)} denoisers are in the store")
     return missing
 
 
-def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo=print):
+def train_all(recipes, store=None, device="auto", jobs=1, time_limit=None, echo=print):
     """Train those of some recipes that the store lacks; at the time limit stop with checkpoints.
 
     Parameters
     ----------
     recipes : list of Recipe
-    folder : str or Path, optional
+    store : str or Path, optional
         The store.
     device : str
     jobs : int
@@ -84,8 +85,8 @@ def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo
         If a training failed, after the others have ended, or if a process died.
     """
     deadline = None if time_limit is None else time.time() + time_limit
-    missing = lacking(recipes, folder, echo)
-    arguments = [(recipe, folder, device, deadline) for recipe in missing]
+    missing = lacking(recipes, store, echo)
+    arguments = [(recipe, store, device, deadline) for recipe in missing]
     with interruptible():
         if min(jobs, len(missing)) > 1:
             outcomes = _in_processes(arguments, min(jobs, len(missing)))
@@ -101,19 +102,19 @@ def train_all(recipes, folder=None, device="auto", jobs=1, time_limit=None, echo
     return endings.count("done") == len(missing)
 
 
-def _train_one(recipe, folder, device, deadline, progress=False):
+def _train_one(recipe, store, device, deadline, progress=False):
     """Train one; how it ended (done, stopped or failed), and a line that says so."""
     left = None if deadline is None else deadline - time.time()
     if left is not None and left <= 0:
         return "stopped", f"{recipe.name} was not begun: time limit"
     begun = time.monotonic()
     try:
-        store.trained(recipe, folder, device, progress=progress, time_limit=left)
+        stores.trained(recipe, store, device, progress=progress, time_limit=left)
     except TrainingStopped as stopped:
         return "stopped", str(stopped)
     except TrainingFailed as error:  # of this denoiser alone; a full disk, say, would end them all
         return "failed", f"{recipe.name} FAILED: {error}"
-    return "done", f"{store.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
+    return "done", f"{stores.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
 
 
 def _in_processes(arguments, jobs):

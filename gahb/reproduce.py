@@ -104,7 +104,7 @@ def _train_ahead(scale, parameters, jobs, echo):
     """Train all that the notebooks will ask for; what cannot be trained fails in its notebook, with its cause."""
     try:
         asked = {key: parameters.get(key) for key in ("faces", "scenes")}
-        recipes = chosen_recipes(scale, **asked, seed=parameters.get("seed", 0), folder=parameters["store"])
+        recipes = chosen_recipes(scale, **asked, seed=parameters.get("seed", 0), store=parameters["store"])
         train_all(recipes, parameters["store"], parameters.get("device", "auto"), jobs, echo=echo)
     except (ValueError, OSError, RuntimeError) as error:
         echo(f"training ahead of the notebooks failed: {error}")

@@ -7,7 +7,7 @@ A folder there is one of a store, with weights in half precision (but see ``WHOL
 import json
 from pathlib import Path
 
-from gahb import store
+from gahb import store as stores
 from gahb._files import read_tensors, write_tensors, write_text
 from gahb.recipe import Recipe
 
@@ -15,7 +15,7 @@ WHOLE = ("ray",)  # at sigma = 0.01 its error is so small that half precision mo
 LEAST_PHOTOGRAPHS = 10_000  # networks of fewer can hold the faces of persons (Figure 2)
 
 
-def ship(recipes, to, folder=None):
+def ship(recipes, to, store=None):
     """Copy denoisers of a store to the package, in half precision but for those of a class in ``WHOLE``.
 
     Parameters
@@ -25,7 +25,7 @@ def ship(recipes, to, folder=None):
         training images.
     to : str or Path
         ``gahb/pretrained/<scale>``.
-    folder : str or Path, optional
+    store : str or Path, optional
         The store.
 
     Returns
@@ -42,13 +42,13 @@ def ship(recipes, to, folder=None):
     OSError
         If ``to`` cannot be written to.
     """
-    folder = Path(folder or store.default_store()).expanduser()
+    store = Path(store or stores.default_store()).expanduser()
     chosen = [recipe for recipe in recipes if may_be_shipped(recipe)]
-    missing = [recipe.name for recipe in chosen if not (folder / store.identity(recipe) / "recipe.json").is_file()]
+    missing = [recipe.name for recipe in chosen if not (store / stores.identity(recipe) / "recipe.json").is_file()]
     if missing:
-        raise FileNotFoundError(f"the store {folder} lacks {', '.join(missing)}; train them first")
+        raise FileNotFoundError(f"the store {store} lacks {', '.join(missing)}; train them first")
     for recipe in chosen:
-        source, target = folder / store.identity(recipe), Path(to) / store.identity(recipe)
+        source, target = store / stores.identity(recipe), Path(to) / stores.identity(recipe)
         found = read_tensors(source / "weights.safetensors")
         if found is None:
             raise ValueError(f"the weights in {source.name} are damaged; train that denoiser again")
@@ -61,7 +61,7 @@ def ship(recipes, to, folder=None):
         write_tensors(target / "weights.safetensors", tensors, about)
         write_text(target / "recipe.json", (source / "recipe.json").read_text(encoding="utf-8"))
         write_text(target / "history.csv", (source / "history.csv").read_text(encoding="utf-8"))
-    return [store.identity(recipe) for recipe in chosen]
+    return [stores.identity(recipe) for recipe in chosen]
 
 
 def may_be_shipped(recipe):
@@ -100,7 +100,7 @@ def shipped_recipe(scale, name, seed=0):
     ValueError, TypeError, KeyError
         If a ``recipe.json`` there is damaged.
     """
-    for file in sorted(store.SHIPPED.glob(f"{scale}/{name}-*/recipe.json")):
+    for file in sorted(stores.SHIPPED.glob(f"{scale}/{name}-*/recipe.json")):
         recipe = Recipe(**json.loads(file.read_text(encoding="utf-8"))["recipe"])
         if (recipe.name, recipe.seed) == (name, seed):
             return recipe

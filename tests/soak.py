@@ -75,7 +75,7 @@ def parse_history(file):
 
 def faults_at_the_end(store):
     """What is missing from a finished store, or left over in it."""
-    recipes = jobs.chosen_recipes(scales.get("smoke"), folder=store)
+    recipes = jobs.chosen_recipes(scales.get("smoke"), store=store)
     missing = {identity(recipe) for recipe in recipes} - {path.parent.name for path in store.glob("*/weights.*")}
     found = [f"{name} is missing" for name in sorted(missing)]
     found += [f"{file.relative_to(store)} is left over" for file in store.rglob("*.tmp")]

@@ -189,7 +189,7 @@ def test_photographs_that_nothing_asks_for_are_not_prepared(tmp_path, monkeypatc
     monkeypatch.setattr(_sources.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
     smoke = scales.get("smoke")
     for only, source in (["disks"], None), (["scenes-S2"], "scenes"), (["shuffled", "ray"], "faces"):
-        found = jobs.chosen_recipes(smoke, only, folder=tmp_path / only[0])
+        found = jobs.chosen_recipes(smoke, only, store=tmp_path / only[0])
         assert [recipe.name for recipe in found] == [
             name for name in scales.names(smoke) if name.startswith(tuple(only))
         ]
@@ -201,7 +201,7 @@ def test_notebooks_and_training_share_what_is_kept_in_the_store(tmp_path, monkey
     prepared, read = [], _sources.Array.read
     monkeypatch.setattr(_sources.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
     store, figures = str(tmp_path / "store"), str(tmp_path / "figures")
-    recipes = jobs.chosen_recipes(scales.get("smoke"), ["faces-S1", "scenes"], folder=store)
+    recipes = jobs.chosen_recipes(scales.get("smoke"), ["faces-S1", "scenes"], store=store)
     both = ["the faces inside scikit-image", "the scenes inside scikit-image"]
     assert prepared == both
     for name in ("01_memorization_transition", "02_model_variance"):

@@ -133,14 +133,14 @@ def test_time_limit_stops_and_goes_on(monkeypatch, tmp_path):
 
 def test_a_training_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
     tiny(monkeypatch)
-    real = jobs.store.trained
+    real = jobs.stores.trained
 
     def trained(recipe, *arguments, **options):
         if recipe.name.endswith("N10"):
             raise TrainingFailed("the loss became nan")
         return real(recipe, *arguments, **options)
 
-    monkeypatch.setattr(jobs.store, "trained", trained)
+    monkeypatch.setattr(jobs.stores, "trained", trained)
     result = run("train", "--only", "faces-S1", "--store", tmp_path, "--jobs", 1)
     assert result.exit_code == 1
     assert "faces-S1-N10 FAILED: the loss became nan" in result.output

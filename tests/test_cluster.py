@@ -33,7 +33,7 @@ class Disturbed(cluster.Training):
     """A job that gets its signals, and writes down how many steps each run began."""
 
     def __call__(self):
-        notes = self.folder / f"{self.recipe.name}-steps"
+        notes = self.store / f"{self.recipe.name}-steps"
         signalled, steps = DISTURBED.get(self.recipe.name, (None, []))
         run = len(notes.read_text().split()) if notes.exists() else 0
         inner, begun = training.draw_sigmas, [0]
@@ -149,7 +149,7 @@ def test_gahb_train_on_a_cluster(monkeypatch, tmp_path):
 
 def test_who_is_being_trained_gets_no_second_job(tmp_path):
     said = []
-    with cluster.store.locked(tmp_path / identity(recipe())):
+    with cluster.stores.locked(tmp_path / identity(recipe())):
         assert submit([recipe()], "local", tmp_path, echo=said.append) == []
     assert said == ["0 of 1 denoisers are in the store", "tiny has a job already, or is being trained"]
 
@@ -189,7 +189,7 @@ def test_what_slurm_is_told(slurm, tmp_path):
     } <= told  # fmt: skip
     work = job.submission().function
     assert isinstance(work, cluster.Training)
-    assert (work.folder, work.device, work.recipe.images.shape) == (tmp_path / "store", "auto", recipe().images.shape)
+    assert (work.store, work.device, work.recipe.images.shape) == (tmp_path / "store", "auto", recipe().images.shape)
     assert work.checkpoint().function is work
     assert "squeue --me" in said[-1] and "scancel" in said[-1]
 
