@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from gahb import _checks
@@ -121,28 +120,6 @@ def psnr_curve(denoiser, images, sigmas, seed=0):
         As :func:`squared_errors`.
     """
     return psnr_table(denoiser, images, sigmas, seed).mean(1)
-
-
-def input_psnr(sigmas):
-    """PSNR of the noisy image, -20 log10(sigma).
-
-    Parameters
-    ----------
-    sigmas : float or array
-        Noise levels, intensities.
-
-    Returns
-    -------
-    ndarray
-        In dB, peak 1; of the shape of ``sigmas``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a noise level is not a positive number.
-    """
-    _checks.sigmas(sigmas)
-    return -20 * np.log10(np.asarray(sigmas, dtype=float))
 
 
 def cosine_similarity(a, b, centered=False):

@@ -184,7 +184,6 @@ CASES = [
                    *sigmas_cases(name, lambda v, f=f: f(identity, IMAGES, v)),
                    *count_cases(name, lambda v, f=f: f(identity, IMAGES, 0.1, v), "seed", 0),
                    *denoiser_cases(name, lambda v, f=f: f(v, IMAGES, 0.1)))],
-    *sigmas_cases("input_psnr", m.input_psnr),
     *images_cases("stein_risk", lambda x: m.stein_risk(identity, x, 0.1), "images"),
     *positive_cases("stein_risk", lambda v: m.stein_risk(identity, IMAGES, v), "sigma"),
     *count_cases("stein_risk", lambda v: m.stein_risk(identity, IMAGES, 0.1, v), "probes"),
