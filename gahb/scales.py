@@ -181,9 +181,8 @@ SCALES = {
     "paper-short": Scale(
         "paper-short",
         class_test=64,
-        samples=24,
+        samples=16,
         analysed=8,
-        sigma_end=0.002,
         training=PAPER_SHORT_TRAINING,
         synthetic_training=PAPER_SHORT_TRAINING | {"sigma_max": 1.0, "sigma_law": "log-uniform"},
         disks_training={"images_seen": 640_000, "sigma_law": "sqrt-uniform"},
