@@ -154,6 +154,7 @@ store.train = inner
 """
 
 SIGNALS = """
+from gahb._machine import interruptible
 name = root + "/" + store.identity(recipe(10**8))
 inner, calls = training.draw_sigmas, [0]
 def counted(*args):
@@ -166,7 +167,7 @@ training.draw_sigmas = counted
 def work():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with training.interruptible():
+        with interruptible():
             get(root, 10**8)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
