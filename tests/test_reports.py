@@ -1,0 +1,49 @@
+"""The reports that come with the project: each verdict follows from the ledger, each picture and page is there."""
+
+import json
+import re
+
+import pytest
+
+from gahb import claims, report, scales
+from gahb.store import project
+
+REPORTS = sorted((project() / "figures").glob("*/report.md"))
+REPORTS = [path for path in REPORTS if path.parent.name in ("laptop", "paper-short")]
+
+
+def test_reports_are_there():
+    assert [path.parent.name for path in REPORTS] == ["laptop", "paper-short"]
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
+def test_the_report_is_what_ledger_and_provenance_give(path):
+    assert path.read_text() == report.report(path.parent)
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
+def test_each_verdict_follows_from_what_was_measured(path):
+    rows = {row["id"]: row for row in json.loads((path.parent / "claims.json").read_text())}
+    assert list(rows) == [claim.id for claim in claims.CLAIMS]
+    for claim in claims.CLAIMS:
+        row = rows[claim.id]
+        assert row["verdict"] == claims.verdict(claim, row["measured"], path.parent.name), claim.id
+        assert (row["statement"], row["rule"]) == (claim.statement, claim.rule)
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
+def test_settings_and_denoisers_are_those_of_the_scale(path):
+    record = json.loads((path.parent / "provenance.json").read_text())
+    scale = scales.get(path.parent.name)
+    assert record["scale"] == scales.settings(scale)
+    used = {name.rsplit("-", 1)[0] for notebook in record["notebooks"].values() for name in notebook["denoisers"]}
+    assert used == set(scales.names(scale))
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
+def test_links_lead_somewhere_and_no_path_is_of_a_machine(path):
+    for page in (path, *path.parent.glob("notebooks/*.md")):
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            assert link.startswith("http") or (page.parent / link).is_file(), (page.name, link)
+        assert not re.search(r"(^|[\s\"'(])/(home|work|root|tmp|Users)/", text), page.name
