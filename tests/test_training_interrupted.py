@@ -182,9 +182,11 @@ def stopped(checkpoint, images=None, **settings):
 )
 def test_checkpoint_of_another_training_is_not_used(other, named, tmp_path, monkeypatch):
     stopped(tmp_path / "c", **other)
-    with pytest.warns(UserWarning, match=f"c is of another {named}; denoiser starts anew"):
+    held = (tmp_path / "c").read_bytes()
+    with pytest.warns(UserWarning, match=f"c is of another {named}, and is set aside as c.other; denoiser starts anew"):
         net = train(pixels(), **TINY, checkpoint=tmp_path / "c")
     assert_same_weights(net, undisturbed())
+    assert (tmp_path / "c.other").read_bytes() == held  # renamed back, it is gone on from
 
 
 def test_checkpoint_of_another_arithmetic_is_not_used(tmp_path, monkeypatch):
