@@ -16,11 +16,13 @@ import numpy as np
 import reference
 import torch
 import whole_run
+from gahb._util.machine import has_bfloat16_units, keeping_memory, pick_device
 
 import gahb
-from gahb import datasets, metrics, scales, shipping
-from gahb._machine import has_bfloat16_units, keeping_memory, pick_device
-from gahb.training import _Run
+from gahb import datasets, metrics
+from gahb.companion import scales
+from gahb.training import shipping
+from gahb.training.loop import _Run
 
 PAPER = {"depth": 20, "channels": 64}  # 665,856 parameters
 OPERATIONS = 6 * 665_856 * 1600  # of a training image of 40x40: two a weight and pixel, thrice
@@ -202,7 +204,7 @@ def large_jacobians(table, device):
 def sampling(table, device):
     """Algorithm 1 with a trained network, batched and one image at a time."""
     scale = scales.get("laptop")
-    net = gahb.trained(scales.c_alpha_recipe(scale, 3.0), device=str(device))
+    net = gahb.load_or_train(scales.c_alpha_recipe(scale, 3.0), device=str(device))
     noise, found = gahb.gaussian_noise(32, (1, 32, 32)).to(device), {}
     mine, theirs = in_turn(
         3,
@@ -298,7 +300,7 @@ def growth(device):
 
 def shipped_network(device):
     recipe = shipping.shipped_recipe("laptop", "faces-S1-N10000")
-    return gahb.trained(recipe, device=str(device))
+    return gahb.load_or_train(recipe, device=str(device))
 
 
 def machine(device):

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 import gahb
-from gahb import datasets, figures, metrics, scales
+from gahb import datasets, metrics
+from gahb.companion import plotting, scales
 
 IMAGES_SEEN = 48_000
 LIMIT = 0.1  # dB, at every noise level

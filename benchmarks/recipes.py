@@ -16,15 +16,15 @@ import torch
 
 import gahb
 from gahb import bases, datasets, metrics
-from gahb.scales import LAPTOP_TRAINING, SMALL_NOISE
+from gahb.companion.scales import LAPTOP_TRAINING, SMALL_NOISE
 
 INPUT_DB = (40, 32, 24, 20, 12, 4, 0)
 SIGMA = 0.15  # of the Jacobians
 ANALYSED = 4  # images
-PLAIN = {"sigma_max": 1.0, "sigma_law": "uniform", "weight_power": 0.0}
-CNN = {"network": "BFCNN", "size": {"depth": 12, "channels": 32}}
-SQRT = {"sigma_law": "sqrt-uniform"}
-UNET = {"network": "UNet", "size": {"channels": 32, "blocks": 2}}
+PLAIN = {"sigma_max": 1.0, "noise_distribution": "uniform", "loss_weighting": 0.0}
+CNN = {"network": "BFCNN", "network_kwargs": {"depth": 12, "channels": 32}}
+SQRT = {"noise_distribution": "sqrt-uniform"}
+UNET = {"network": "UNet", "network_kwargs": {"channels": 32, "blocks": 2}}
 LAPTOP = "**laptop**: ResUNet (16 channels), sqrt(sigma) uniform up to 1.5, balanced loss, batch 16, Muon at 5e-3"
 FACES = {
     "the paper's: BF-CNN (12 layers, 32 channels), uniform sigma, squared error, batch 128, Adam at 1e-3": (
@@ -38,21 +38,21 @@ FACES = {
     LAPTOP: {},
     "uniform sigma up to 1, squared error": PLAIN,
     "sigma up to 1": {"sigma_max": 1.0},
-    "squared error": {"weight_power": 0.0},
-    "error / sigma^0.75": {"weight_power": 0.75},
-    "error / sigma^1.5": {"weight_power": 1.5},
-    "log(sigma) uniform": {"sigma_law": "log-uniform"},
+    "squared error": {"loss_weighting": 0.0},
+    "error / sigma^0.75": {"loss_weighting": 0.75},
+    "error / sigma^1.5": {"loss_weighting": 1.5},
+    "log(sigma) uniform": {"noise_distribution": "log-uniform"},
     "batch 32": {"batch_size": 32},
     "Muon at 2.5e-3": {"learning_rate": 2.5e-3},
     "Muon at 1e-2": {"learning_rate": 1e-2},
-    "24 channels": {"size": {"channels": 24, "blocks": 2}},
-    "3 halvings": {"size": {"channels": 16, "blocks": 3}},
+    "24 channels": {"network_kwargs": {"channels": 24, "blocks": 2}},
+    "3 halvings": {"network_kwargs": {"channels": 16, "blocks": 3}},
 }
 DISKS = {
-    "sqrt(sigma) uniform, error / sigma^0.75": SQRT | {"weight_power": 0.75},
-    "sqrt(sigma) uniform, error / sigma^1.5": SQRT | {"weight_power": 1.5},
+    "sqrt(sigma) uniform, error / sigma^0.75": SQRT | {"loss_weighting": 0.75},
+    "sqrt(sigma) uniform, error / sigma^1.5": SQRT | {"loss_weighting": 1.5},
     "**laptop**, disks: sqrt(sigma) uniform up to 1, balanced loss": SQRT,
-    "log(sigma) uniform, error / sigma": {"weight_power": 1.0},
+    "log(sigma) uniform, error / sigma": {"loss_weighting": 1.0},
     "**laptop**, other synthetic images: log(sigma) uniform up to 1, balanced loss": {},
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gahb
 from gahb import bases, datasets
-from gahb import figures as look
+from gahb.companion import plotting
 
 SIZE, ALPHA, SIGMA = 32, 3.0, 0.2
 
@@ -15,23 +15,23 @@ recipe = gahb.Recipe(
     "readme",
     {"class": "c_alpha", "n": 10_000, "size": SIZE, "alpha": ALPHA, "seed": 0},
     network="UNet",
-    size={"channels": 16, "blocks": 2},
-    sigma_law="sqrt-uniform",
-    weight_power=1.0,
+    network_kwargs={"channels": 16, "blocks": 2},
+    noise_distribution="sqrt-uniform",
+    loss_weighting=1.0,
     batch_size=16,
     images_seen=64_000,
     learning_rate=6e-3,
-    schedule="one-cycle",
+    lr_schedule="one-cycle",
 )
-denoiser = gahb.trained(recipe)
+denoiser = gahb.load_or_train(recipe)
 image = datasets.c_alpha(1, SIZE, ALPHA, seed=1000)[0]
 at = bases.analyse(denoiser, image, SIGMA)
 chosen = [0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 20, 25]
 
-look.style()
-fig = look.new(11, 3.3)
+plotting.style()
+fig = plotting.new(11, 3.3)
 left, right = fig.subfigures(1, 2, width_ratios=[1.2, 7])
 for ax, picture, title in zip(left.subplots(3, 1), at.images, ("clean", "noisy", "denoised"), strict=True):
-    look.show_image(ax, picture, title)
-look.vector_grid(right, at.basis.vectors[chosen], look.shrinkage_titles(at.basis.shrinkage, chosen), 7)
-look.save(fig, "adaptive_basis", Path(__file__).parent, {"script": "figures/adaptive_basis.py"})
+    plotting.show_image(ax, picture, title)
+plotting.vector_grid(right, at.basis.vectors[chosen], plotting.shrinkage_titles(at.basis.shrinkage, chosen), 7)
+plotting.save(fig, "adaptive_basis", Path(__file__).parent, {"script": "figures/adaptive_basis.py"})

@@ -14,17 +14,17 @@ import torch
 from skimage import data, transform
 
 import gahb
-from gahb import bases, scales
-from gahb import figures as look
+from gahb import bases
+from gahb.companion import plotting, scales
 
 FOLDER, SIGMA, SAMPLES = Path(__file__).parent / "paper-short", 0.15, 10
 SIGMA_END = 0.002  # samples from mean 0 are dark, and the scale's 0.01 is noise that one sees beside their contrast
 
 scale = scales.get("paper-short")
 photographs = scales.faces(scale, sys.argv[1])
-denoisers = {part: gahb.trained(scales.photograph_recipe(scale, photographs, part)) for part in ("S1", "S2")}
+denoisers = {part: gahb.load_or_train(scales.photograph_recipe(scale, photographs, part)) for part in ("S1", "S2")}
 made_by = {"script": "figures/paper_short.py"}
-look.style()
+plotting.style()
 
 # Cropped as CelebA's are.
 face = transform.resize(data.astronaut()[40:220, 135:315].mean(2) / 255, (40, 40), anti_aliasing=True)
@@ -35,25 +35,25 @@ print(
     f"effective rank {rank:.0f} of {len(shrinkage):,}, asymmetry {at.basis.asymmetry:.2f}, "
     f"lowest eigenvalue {float(shrinkage.min()):.2f}"
 )
-fig = look.new(look.WIDTH, 4.6)
+fig = plotting.new(plotting.WIDTH, 4.6)
 left, right = fig.subfigures(1, 2, width_ratios=[1, 1.25])
 top, bottom = left.subfigures(2, 1, height_ratios=[1, 1.6])
-look.image_row(top, at.images, ["clean", rf"noisy, $\sigma$ = {SIGMA}", "denoised"])
-look.decay(bottom.subplots(), shrinkage, at.coefficients)
+plotting.image_row(top, at.images, ["clean", rf"noisy, $\sigma$ = {SIGMA}", "denoised"])
+plotting.decay(bottom.subplots(), shrinkage, at.coefficients)
 chosen = np.unique(np.geomspace(1, min(2 * rank, len(shrinkage)), 60).round().astype(int) - 1)
 chosen = chosen[np.linspace(0, len(chosen) - 1, 20).round().astype(int)]
-look.vector_grid(right, at.basis.vectors[chosen], look.shrinkage_titles(shrinkage, chosen))
-look.save(fig, "public_face", FOLDER, made_by)
+plotting.vector_grid(right, at.basis.vectors[chosen], plotting.shrinkage_titles(shrinkage, chosen))
+plotting.save(fig, "public_face", FOLDER, made_by)
 
 noise = gahb.gaussian_noise(SAMPLES, (1, 40, 40), seed=2)
 samples = {part: gahb.sample(net, noise, scale.step_size, SIGMA_END).images for part, net in denoisers.items()}
 print(
     "similarity:", gahb.cosine_similarity(*samples.values()), gahb.cosine_similarity(*samples.values(), centered=True)
 )
-fig = look.new(look.WIDTH, 2.2)
+fig = plotting.new(plotting.WIDTH, 2.2)
 for row, part in zip(fig.subfigures(2, 1), samples, strict=True):
     axes = row.subplots(1, SAMPLES)
     for ax, image, twin in zip(axes, samples[part], samples["S1"], strict=True):
-        look.show_image(ax, image, **look.same_gray(twin))
+        plotting.show_image(ax, image, **plotting.same_gray(twin))
     axes[0].set_ylabel(part, rotation=0, ha="right", va="center")
-look.save(fig, "samples", FOLDER, made_by)
+plotting.save(fig, "samples", FOLDER, made_by)

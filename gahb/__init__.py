@@ -9,12 +9,11 @@ __version__ = "0.1.0"
 
 from gahb import datasets, optimal
 from gahb.denoisers import BFCNN, ResUNet, UNet
-from gahb.jacobian import Basis, adaptive_basis, jacobian
+from gahb.jacobians import Basis, adaptive_basis, jacobian
 from gahb.metrics import cosine_similarity, nearest, psnr, psnr_curve
 from gahb.released import load_released
 from gahb.sampling import Samples, gaussian_noise, sample
-from gahb.store import trained
-from gahb.training import Recipe, train
+from gahb.training import Recipe, load_or_train, train
 
 __all__ = [
     "BFCNN",
@@ -28,6 +27,7 @@ __all__ = [
     "datasets",
     "gaussian_noise",
     "jacobian",
+    "load_or_train",
     "load_released",
     "nearest",
     "optimal",
@@ -35,5 +35,4 @@ __all__ = [
     "psnr_curve",
     "sample",
     "train",
-    "trained",
 ]

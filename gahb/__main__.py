@@ -1,6 +1,6 @@
 """``python -m gahb``."""
 
-from gahb.cli import main
+from gahb.companion.cli import main
 
 if __name__ == "__main__":
     main()

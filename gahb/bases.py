@@ -8,9 +8,9 @@ import torch
 from scipy import fft
 from skimage.feature import structure_tensor
 
-from gahb import _checks
+from gahb._util import checks
 from gahb.denoisers import evaluating
-from gahb.jacobian import Basis, adaptive_basis
+from gahb.jacobians import Basis, adaptive_basis
 from gahb.sampling import gaussian_noise
 
 
@@ -91,8 +91,8 @@ def denoise(denoiser, image, sigma, seed=0):
     ValueError, TypeError
         As :func:`analyse`.
     """
-    clean = _checks.clean_images(_checks.one_image(image, "image"), "image")
-    noisy = clean + _checks.positive(sigma, "sigma") * gaussian_noise(1, clean.shape[1:], seed).to(clean)
+    clean = checks.clean_images(checks.one_image(image, "image"), "image")
+    noisy = clean + checks.positive(sigma, "sigma") * gaussian_noise(1, clean.shape[1:], seed).to(clean)
     with evaluating(denoiser, noisy.dtype) as f, torch.no_grad():
         return Analysis(clean, noisy, f(noisy))
 
@@ -114,7 +114,7 @@ def effective_rank(shrinkage):
     ValueError, TypeError
         If ``shrinkage`` holds no numbers, or NaN.
     """
-    return float(_checks.array(shrinkage, "shrinkage", 1).sum())
+    return float(checks.array(shrinkage, "shrinkage", 1).sum())
 
 
 def preserved_share(image, vectors, rank):
@@ -138,10 +138,10 @@ def preserved_share(image, vectors, rank):
     ValueError, TypeError
         If an array holds NaN, or the vectors have other pixels than the image.
     """
-    x, vectors = _checks.array(image, "image").ravel(), _flat(vectors, "vectors")
+    x, vectors = checks.array(image, "image").ravel(), _flat(vectors, "vectors")
     if vectors.shape[1] != len(x):
         raise ValueError(f"vectors must have the pixels of image, {len(x)}, got {vectors.shape[1]}")
-    kept = max(1, round(_checks.number(rank, "rank")))
+    kept = max(1, round(checks.number(rank, "rank")))
     return float(np.square(vectors[:kept] @ x).sum() / np.square(x).sum())
 
 
@@ -162,7 +162,7 @@ def mean_frequency(vectors):
     ValueError, TypeError
         If ``vectors`` is not (K, H, W) or holds NaN.
     """
-    values = _checks.array(vectors, "vectors", 3)
+    values = checks.array(vectors, "vectors", 3)
     power = np.abs(fft.fft2(values)) ** 2
     height, width = values.shape[-2:]
     radius = np.hypot(fft.fftfreq(height)[:, None], fft.fftfreq(width))
@@ -195,11 +195,11 @@ def contour_anisotropy(vectors, image, smoothing=1.0):
         If an array holds NaN, or the vectors have another shape than the image.
     """
     # The border is repeated: by default zeros surround the image, and its frame is a contour.
-    image, vectors = _checks.array(image, "image", 2), _checks.array(vectors, "vectors", 3)
+    image, vectors = checks.array(image, "image", 2), checks.array(vectors, "vectors", 3)
     if vectors.shape[1:] != image.shape:
         raise ValueError(f"vectors must have the shape of image, {image.shape}, got {vectors.shape[1:]}")
     rows, mixed, columns = structure_tensor(
-        image, sigma=_checks.positive(smoothing, "smoothing"), mode="nearest", order="rc"
+        image, sigma=checks.positive(smoothing, "smoothing"), mode="nearest", order="rc"
     )
     angle = np.arctan2(2 * mixed, rows - columns) / 2  # of the direction of largest variation
     weight = np.hypot(rows - columns, 2 * mixed)
@@ -228,9 +228,9 @@ def contour_mask(image, share=0.15):
     ValueError, TypeError
         If ``image`` is not (H, W) or holds NaN, or ``share`` is not in [0, 1].
     """
-    if not 0 <= _checks.number(share, "share") <= 1:
+    if not 0 <= checks.number(share, "share") <= 1:
         raise ValueError(f"share must be in [0, 1], got {share!r}")
-    size = np.hypot(*np.gradient(_checks.array(image, "image", 2)))
+    size = np.hypot(*np.gradient(checks.array(image, "image", 2)))
     return size >= np.quantile(size, 1 - share)
 
 
@@ -255,7 +255,7 @@ def participation_ratio(vectors, mask):
     ValueError, TypeError
         If an array holds NaN, or the vectors have another shape than the mask.
     """
-    vectors, mask = _checks.array(vectors, "vectors", 3), _checks.array(mask, "mask", 2).astype(bool)
+    vectors, mask = checks.array(vectors, "vectors", 3), checks.array(mask, "mask", 2).astype(bool)
     if vectors.shape[1:] != mask.shape:
         raise ValueError(f"vectors must have the shape of mask, {mask.shape}, got {vectors.shape[1:]}")
     energy = vectors[:, mask] ** 2
@@ -293,7 +293,7 @@ def subspace_cosine(vectors, tangents):
 
 def _flat(vectors, name):
     """Vectors as the rows of a matrix (K, pixels), float64."""
-    values = _checks.array(vectors, name)
+    values = checks.array(vectors, name)
     if values.ndim < 2:
         raise ValueError(f"{name} must have shape (K, H, W), got {values.shape}")
     return values.reshape(len(values), -1)

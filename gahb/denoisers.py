@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gahb import _checks
+from gahb._util import checks
 
 
 class _Variance(torch.autograd.Function):
@@ -115,9 +115,9 @@ class BFCNN(nn.Module):
 
     def __init__(self, depth=20, channels=64, in_channels=1, seed=0, first_relu=True):
         super().__init__()
-        self.depth = _checks.count(depth, "depth", 2)
-        self.channels = _checks.count(channels, "channels")
-        self.in_channels = _checks.count(in_channels, "in_channels")
+        self.depth = checks.count(depth, "depth", 2)
+        self.channels = checks.count(channels, "channels")
+        self.in_channels = checks.count(in_channels, "in_channels")
         generator = torch.Generator().manual_seed(seed)
         layers = [_conv(in_channels, channels, generator=generator)]
         if first_relu:
@@ -178,9 +178,9 @@ class UNet(nn.Module):
 
     def __init__(self, channels=64, blocks=3, in_channels=1, seed=0):
         super().__init__()
-        self.channels = _checks.count(channels, "channels")
-        self.blocks = _checks.count(blocks, "blocks")
-        self.in_channels = _checks.count(in_channels, "in_channels")
+        self.channels = checks.count(channels, "channels")
+        self.blocks = checks.count(blocks, "blocks")
+        self.in_channels = checks.count(in_channels, "in_channels")
         generator = torch.Generator().manual_seed(seed)
         widths = [channels * 2**b for b in range(blocks + 1)]
         first = [_conv(in_channels, channels, generator=generator), nn.ReLU()]
@@ -239,9 +239,9 @@ class ResUNet(nn.Module):
 
     def __init__(self, channels=16, blocks=2, in_channels=1, seed=0):
         super().__init__()
-        self.channels = _checks.count(channels, "channels")
-        self.blocks = _checks.count(blocks, "blocks")
-        self.in_channels = _checks.count(in_channels, "in_channels")
+        self.channels = checks.count(channels, "channels")
+        self.blocks = checks.count(blocks, "blocks")
+        self.in_channels = checks.count(in_channels, "in_channels")
         generator = torch.Generator().manual_seed(seed)
         widths = [channels * 2**b for b in range(blocks + 1)]
         self.first = _conv(in_channels, channels, generator=generator)

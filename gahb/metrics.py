@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from gahb import _checks
+from gahb._util import checks
 from gahb.denoisers import evaluating
-from gahb.jacobian import divergence
+from gahb.jacobians import divergence
 from gahb.sampling import gaussian_noise
 
 BATCH_PIXELS = 128 * 40 * 40  # images evaluated at once, in pixels
@@ -30,9 +30,9 @@ def psnr(clean, denoised):
     ValueError, TypeError
         If the shapes differ, or a tensor is empty, not finite or not floating point.
     """
-    _checks.clean_images(clean, "clean")
-    _checks.images(denoised, "denoised")
-    _checks.same_shape(clean, denoised, "clean and denoised")
+    checks.clean_images(clean, "clean")
+    checks.images(denoised, "denoised")
+    checks.same_shape(clean, denoised, "clean and denoised")
     return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
 
 
@@ -64,8 +64,8 @@ def squared_errors(denoiser, images, sigmas, seed=0):
     ValueError, TypeError
         If ``images`` is not a finite floating-point batch, a number is out of range, or ``denoiser`` is no function.
     """
-    _checks.clean_images(images, "images")
-    sigmas = _checks.sigmas(sigmas)
+    checks.clean_images(images, "images")
+    sigmas = checks.sigmas(sigmas)
     noise = gaussian_noise(len(images), images.shape[1:], seed).to(images)
     errors = torch.empty(len(sigmas), len(images), dtype=images.dtype)
     chunk = max(1, BATCH_PIXELS // images[0].numel())
@@ -143,9 +143,9 @@ def cosine_similarity(a, b, centered=False):
     ValueError, TypeError
         If the shapes differ, or a tensor is empty, not finite or not floating point.
     """
-    _checks.images(a, "a")
-    _checks.images(b, "b")
-    _checks.same_shape(a, b, "a and b")
+    checks.images(a, "a")
+    checks.images(b, "b")
+    checks.same_shape(a, b, "a and b")
     return (_unit(a, centered) * _unit(b, centered)).sum(1)
 
 
@@ -165,7 +165,7 @@ def normalized(images):
     ValueError, TypeError
         If ``images`` is not a finite batch of floating-point images.
     """
-    return _unit(_checks.images(images, "images"), True).view(images.shape)
+    return _unit(checks.images(images, "images"), True).view(images.shape)
 
 
 def _unit(images, centered):
@@ -217,7 +217,7 @@ def nearest(images, train, centered=False, block=8192):
         If the two do not hold finite images of the same size, or ``block`` is not a positive integer.
     """
     _check_sets(images, train, "images", "train")
-    _checks.count(block, "block")
+    checks.count(block, "block")
     similarity = torch.full((len(images),), -2.0, dtype=images.dtype, device=images.device)
     index = torch.zeros(len(images), dtype=torch.long, device=images.device)
     closest = torch.full((len(images), 2), torch.inf, dtype=torch.float64, device=images.device)
@@ -267,8 +267,8 @@ def _smallest_distances(a, b, products, candidates=8):
 
 
 def _check_sets(a, b, name_a, name_b):
-    _checks.images(a, name_a)
-    _checks.images(b, name_b)
+    checks.images(a, name_a)
+    checks.images(b, name_b)
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"{name_a} and {name_b} must hold images of the same size, got {tuple(a.shape)} and {tuple(b.shape)}"
@@ -314,7 +314,7 @@ def stein_risk(denoiser, images, sigma, probes=4, seed=0):
     sigma : float
         Noise level, intensities.
     probes : int
-        Random products that estimate the trace (see :func:`gahb.jacobian.divergence`).
+        Random products that estimate the trace (see :func:`gahb.jacobians.divergence`).
     seed : int
         Seed of the noise.
 
@@ -328,8 +328,8 @@ def stein_risk(denoiser, images, sigma, probes=4, seed=0):
     ValueError, TypeError
         If ``images`` is not a finite floating-point batch, a number is out of range, or ``denoiser`` is no function.
     """
-    _checks.clean_images(images, "images")
-    _checks.positive(sigma, "sigma")
+    checks.clean_images(images, "images")
+    checks.positive(sigma, "sigma")
     d = images[0].numel()
     y = images + sigma * gaussian_noise(len(images), images.shape[1:], seed).to(images)
     parts = enumerate(y.split(64), start=seed + 1)  # signs of their own for each part: errors are independent

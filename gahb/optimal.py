@@ -1,7 +1,7 @@
 r"""Optimal denoisers in closed form: f*(y) = E[x | y] for priors where it is known.
 
 Each function returns a denoiser ``f(y)`` like any other, (B, C, H, W) -> (B, C, H, W): it goes
-through :func:`gahb.jacobian`, :func:`gahb.sample` and :func:`gahb.psnr_curve`. They compute in
+through :func:`gahb.jacobians`, :func:`gahb.sample` and :func:`gahb.psnr_curve`. They compute in
 float64 and return the dtype of ``y``; all are differentiable. Unlike a blind network they are
 made for one noise level ``sigma`` (intensities).
 """
@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from gahb import _checks
+from gahb._util import checks
 
 
 def empirical(train, sigma, block=4096):
@@ -38,9 +38,9 @@ def empirical(train, sigma, block=4096):
     ValueError, TypeError
         If ``train`` is not a finite batch of images, or a number is not positive.
     """
-    _checks.images(train, "train")
-    variance = _checks.positive(sigma, "sigma") ** 2
-    _checks.count(block, "block")
+    checks.images(train, "train")
+    variance = checks.positive(sigma, "sigma") ** 2
+    checks.count(block, "block")
     points = train.detach().flatten(1)
     center = points.double().mean(0)
 
@@ -86,8 +86,8 @@ def gaussian(mean, cov, sigma):
     ValueError, TypeError
         If a shape is another, ``cov`` is not symmetric and non-negative, or ``sigma`` not positive.
     """
-    _checks.images(mean, "mean", 3)
-    _checks.tensor(cov, "cov", (mean.numel(), mean.numel()))
+    checks.images(mean, "mean", 3)
+    checks.tensor(cov, "cov", (mean.numel(), mean.numel()))
     return mixture(mean[None], cov[None], torch.ones(1), sigma)
 
 
@@ -115,12 +115,12 @@ def mixture(means, covs, weights, sigma):
     ValueError, TypeError
         If a shape is another, a cov is not symmetric and non-negative, or a weight or ``sigma`` not positive.
     """
-    _checks.images(means, "means")
-    variance = _checks.positive(sigma, "sigma") ** 2
+    checks.images(means, "means")
+    variance = checks.positive(sigma, "sigma") ** 2
     centers = means.detach().flatten(1).double()
     d = centers.shape[1]
-    values, vectors = _eigenpairs(_checks.tensor(covs, "covs", (len(means), d, d)))
-    if not bool((_checks.tensor(weights, "weights", (len(means),)) > 0).all()):
+    values, vectors = _eigenpairs(checks.tensor(covs, "covs", (len(means), d, d)))
+    if not bool((checks.tensor(weights, "weights", (len(means),)) > 0).all()):
         raise ValueError(f"weights must be {len(means)} positive numbers, got {weights.tolist()}")
     log_weights = (weights.double() / weights.sum()).log().cpu()
     log_weights = log_weights - (values + variance).log().sum(1) / 2
@@ -165,7 +165,7 @@ def subspace(vectors):
     ValueError, TypeError
         If ``vectors`` is not a finite floating-point tensor of that shape.
     """
-    _checks.images(vectors, "vectors")
+    checks.images(vectors, "vectors")
     columns = vectors.detach().flatten(1).double().cpu().T
     u, s, _ = torch.linalg.svd(columns, full_matrices=False)
     # What the rounding of dependent vectors leaves over is not a dimension (the tolerance of numpy's matrix_rank).
@@ -204,9 +204,9 @@ def ray(image, sigma, low=0.0, high=1.0):
     ValueError, TypeError
         If ``image`` is zero or of another shape, ``sigma`` is not positive, or ``low`` not below ``high``.
     """
-    _checks.images(image, "image", 3)
-    _checks.positive(sigma, "sigma")
-    if not _checks.number(low, "low") < _checks.number(high, "high"):
+    checks.images(image, "image", 3)
+    checks.positive(sigma, "sigma")
+    if not checks.number(low, "low") < checks.number(high, "high"):
         raise ValueError(f"low must be below high, got {low} and {high}")
     direction = image.detach().flatten().double()
     norm = direction.norm()
@@ -237,7 +237,7 @@ def _truncated_mean(mean, sd, low, high):
 
 
 def _flat(y, d):
-    _checks.images(y, "y")
+    checks.images(y, "y")
     if y[0].numel() != d:
         raise ValueError(f"y must have {d} pixels an image, got shape {tuple(y.shape)}")
     return y.flatten(1).double()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gahb import _checks
+from gahb._util import checks
 from gahb.denoisers import evaluating
 
 
@@ -50,11 +50,11 @@ def gaussian_noise(n, shape, seed=0):
     ValueError, TypeError
         If ``n``, a side of ``shape`` or ``seed`` is not an integer in range.
     """
-    _checks.count(n, "n")
+    checks.count(n, "n")
     if not isinstance(shape, tuple) or not shape:  # a torch.Size is one
         raise TypeError(f"shape must be a tuple such as (C, H, W), got {shape!r}")
-    shape = [_checks.count(side, "shape") for side in shape]
-    return torch.from_numpy(_checks.generator(seed).standard_normal((n, *shape), dtype=np.float32))
+    shape = [checks.count(side, "shape") for side in shape]
+    return torch.from_numpy(checks.generator(seed).standard_normal((n, *shape), dtype=np.float32))
 
 
 @torch.no_grad()
@@ -92,11 +92,11 @@ def sample(denoiser, noise, step_size=0.01, sigma_end=0.01, mean=0.0, max_steps=
     RuntimeError
         If an image diverges, or has not reached ``sigma_end`` after ``max_steps``.
     """
-    x = _checks.images(noise, "noise") + _checks.number(mean, "mean")
-    if not 0 < _checks.positive(step_size, "step_size") <= 1:
+    x = checks.images(noise, "noise") + checks.number(mean, "mean")
+    if not 0 < checks.positive(step_size, "step_size") <= 1:
         raise ValueError(f"step_size must be in (0, 1], got {step_size}")
-    _checks.positive(sigma_end, "sigma_end")
-    _checks.count(max_steps, "max_steps")
+    checks.positive(sigma_end, "sigma_end")
+    checks.count(max_steps, "max_steps")
     result = torch.empty_like(x)
     steps = torch.zeros(len(x), dtype=torch.long, device=x.device)
     sigma = torch.zeros(len(x), dtype=x.dtype, device=x.device)

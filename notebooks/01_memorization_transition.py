@@ -39,8 +39,8 @@ import numpy as np
 import torch
 
 import gahb
-from gahb import figures as look
-from gahb import metrics, notebook, optimal, scales, statistics
+from gahb import metrics, optimal, stats
+from gahb.companion import notebook, plotting, scales
 
 run = notebook.start(
     "01_memorization_transition",
@@ -56,7 +56,9 @@ run = notebook.start(
 # %%
 photographs = run.faces()
 Ns = run.scale.face_N
-denoisers = {N: run.denoiser(scales.photograph_recipe(run.scale, photographs, "S1", N, run.seed)) for N in Ns}
+denoisers = {
+    N: run.network(scales.photograph_recipe(run.scale, photographs, "S1", N, run.seed), photographs) for N in Ns
+}
 S1, test = run.to(photographs.S1), run.to(photographs.test)
 
 # %% [markdown]
@@ -98,16 +100,16 @@ memorizers = {N: (memorizer_curve(N, S1[: min(N, 100)]), memorizer_curve(N, show
 # ## Figure 1
 
 # %%
-d, colours = test[0].numel(), look.ladder(Ns)
+d, colours = test[0].numel(), plotting.ladder(Ns)
 top = input_db.max() + 10 * np.log10(d)  # a memorizer that makes no error at all is drawn at the top
-fig = look.new(look.WIDTH, 4.2)
+fig = plotting.new(plotting.WIDTH, 4.2)
 axes = fig.subplots(1, 2, sharey=True)
 for side, (ax, tables) in enumerate(zip(axes, (train_psnr, test_psnr), strict=True)):
-    look.psnr_axes(ax, ("train images", "test images")[side])
+    plotting.psnr_axes(ax, ("train images", "test images")[side])
     for rank, N in enumerate(Ns):  # the larger N, the larger its dots, and behind: equal curves are both seen
-        look.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}", markersize=3 + rank, zorder=3 - 0.1 * rank)
+        plotting.banded(ax, input_db, tables[N], colours[N], f"N = {N:,}", markersize=3 + rank, zorder=3 - 0.1 * rank)
         ax.plot(input_db, np.minimum(memorizers[N][side], top), ".:", ms=3, color=colours[N], linewidth=1)
-axes[0].plot(input_db, input_db + 10 * np.log10(d), label="projection on the one image", **look.OPTIMAL)
+axes[0].plot(input_db, input_db + 10 * np.log10(d), label="projection on the one image", **plotting.OPTIMAL)
 axes[1].plot(input_db, input_db, "-", color="0.85", label="no denoising", zorder=0)
 axes[0].set_ylim(0, 1.05 * top)
 for ax in axes:
@@ -126,7 +128,7 @@ run.save(fig, "fig01_memorization_transition")
 # %%
 for id, tables, paired in (("1.1", train_psnr, False), ("1.2", test_psnr, True)):
     by_image = [tables[N].mean(0) for N in Ns]
-    step, error = statistics.steps(by_image, paired)
+    step, error = stats.steps(by_image, paired)
     flagged = [f"{a} to {b}" for a, b, s, e in zip(Ns, Ns[1:], step, error, strict=False) if abs(s) < 2 * e]
     run.claim(id, N=Ns, psnr=[v.mean() for v in by_image], steps=step, standard_errors=error, within_2_errors=flagged)
 
@@ -138,7 +140,7 @@ for id, tables, paired in (("1.1", train_psnr, False), ("1.2", test_psnr, True))
 
 # %%
 N_one, N_most = Ns[0], Ns[-1]
-slope = statistics.fit_slope(input_db, train_psnr[N_one], 8, 24)
+slope = stats.fit_slope(input_db, train_psnr[N_one], 8, 24)
 below = (train_table(optimal.subspace(S1[:1]), 1) - train_psnr[N_one]).mean(1)
 run.claim("1.3", slope=slope.slope, slope_error=slope.error, low_db=8, high_db=24, below_optimum_db=below)
 spread = {N: np.ptp(test_psnr[N].mean(1)) for N in (N_one, N_most)}
@@ -174,19 +176,19 @@ run.claim(
 bound, spread = {}, {}
 for N in Ns:
     test_mse, train_mse = 10 ** (-test_psnr[N] / 10), 10 ** (-train_psnr[N] / 10)
-    bound[N] = statistics.kl_integral(sigmas, test_mse.mean(1) - train_mse.mean(1))
-    resampled = statistics.resampled_means(test_mse, 200) - statistics.resampled_means(train_mse, 200, seed=1)
-    spread[N] = np.quantile([statistics.kl_integral(sigmas, gap) for gap in resampled.T], [0.025, 0.975])
+    bound[N] = stats.kl_integral(sigmas, test_mse.mean(1) - train_mse.mean(1))
+    resampled = stats.resampled_means(test_mse, 200) - stats.resampled_means(train_mse, 200, seed=1)
+    spread[N] = np.quantile([stats.kl_integral(sigmas, gap) for gap in resampled.T], [0.025, 0.975])
 run.claim(
     "1.7", N=Ns, nats_per_dimension=list(bound.values()), interval=[spread[N] for N in Ns],
     smallest_sigma=min(sigmas), largest_sigma=max(sigmas),
 )  # fmt: skip
 
 # %%
-fig = look.new(4.8, 3.2)
+fig = plotting.new(4.8, 3.2)
 ax = fig.subplots()
-ax.plot(Ns, list(bound.values()), "o-", color=look.COLOURS["network"])
-ax.fill_between(Ns, *np.transpose([spread[N] for N in Ns]), color=look.COLOURS["network"], alpha=0.2, linewidth=0)
+ax.plot(Ns, list(bound.values()), "o-", color=plotting.COLOURS["network"])
+ax.fill_between(Ns, *np.transpose([spread[N] for N in Ns]), color=plotting.COLOURS["network"], alpha=0.2, linewidth=0)
 ax.set(xscale="log", xlabel="training images N", ylabel="gap (nats per pixel)", title="generalization gap, as in Eq. 5")
 ax.set_yscale("log" if min(bound.values()) > 0 else "linear")
 run.save(fig, "fig01b_generalization_gap")

@@ -35,8 +35,8 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import figures as look
-from gahb import metrics, notebook, scales, statistics
+from gahb import metrics, stats
+from gahb.companion import notebook, plotting, scales
 
 run = notebook.start(
     "02_model_variance",
@@ -48,7 +48,7 @@ photographs = run.faces()
 Ns = run.scale.face_N
 train = {"S1": run.to(photographs.S1), "S2": run.to(photographs.S2)}
 denoisers = {
-    (part, N): run.denoiser(scales.photograph_recipe(run.scale, photographs, part, N, run.seed))
+    (part, N): run.network(scales.photograph_recipe(run.scale, photographs, part, N, run.seed), photographs)
     for part in ("S1", "S2")
     for N in Ns
 }
@@ -104,7 +104,7 @@ medians = {N: {key: float(np.median(values)) for key, values in similarity[N].it
 shown = sorted({Ns[0], Ns[1], Ns[min(2, len(Ns) - 1)], Ns[-1]})
 titles = ("closest in S1", "sample, S1", "sample, S2", "closest in S2")
 lowest = min(similarity[N][key].min() for N in shown for key in ("pair", "nearest"))
-fig = look.new(look.WIDTH, 6.0)
+fig = plotting.new(plotting.WIDTH, 6.0)
 for column, N in zip(fig.subfigures(1, len(shown)), shown, strict=True):
     top, bottom = column.subfigures(2, 1, height_ratios=[3, 1])
     axes = top.subplots(4, 2)
@@ -112,13 +112,13 @@ for column, N in zip(fig.subfigures(1, len(shown)), shown, strict=True):
         a, b = samples["S1", N].images[i], samples["S2", N].images[i]
         near = [train[part][gahb.nearest(x[None], train[part][:N]).index[0]] for part, x in (("S1", a), ("S2", b))]
         for ax, image, title in zip(axes[:, i], (near[0], a, b, near[1]), titles, strict=True):
-            look.show_image(ax, image.cpu(), title, **look.same_gray(image.cpu()))
+            plotting.show_image(ax, image.cpu(), title, **plotting.same_gray(image.cpu()))
     top.suptitle(f"N = {N:,}")
     ax = bottom.subplots()
     groups = {key: similarity[N][key] for key in ("pair", "nearest")}
-    look.histograms(ax, groups, bins=np.linspace(lowest, 1, 31))
+    plotting.histograms(ax, groups, bins=np.linspace(lowest, 1, 31))
 fig.legend(
-    *look.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
+    *plotting.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
 )
 run.save(fig, "fig02_model_variance")
 
@@ -127,12 +127,12 @@ run.save(fig, "fig02_model_variance")
 # S1. Lines mark the medians. As $N$ grows the blue ones move right and the orange ones left.
 
 # %%
-fig = look.new(look.WIDTH, 3.2)
+fig = plotting.new(plotting.WIDTH, 3.2)
 for ax, suffix, title in zip(fig.subplots(1, 2), ("", "_centered"), ("plain", "mean removed"), strict=True):
     for key, label in (("pair", "samples of S1 and S2"), ("nearest", "sample and training set")):
-        low, high = np.transpose([statistics.interval(similarity[N][key + suffix]) for N in Ns])
+        low, high = np.transpose([stats.interval(similarity[N][key + suffix]) for N in Ns])
         middle = np.array([medians[N][key + suffix] for N in Ns])
-        ax.errorbar(Ns, middle, [middle - low, high - middle], fmt="o-", color=look.COLOURS[key], label=label)
+        ax.errorbar(Ns, middle, [middle - low, high - middle], fmt="o-", color=plotting.COLOURS[key], label=label)
     ax.set(xscale="log", xlabel="training images N", ylabel="median cosine similarity", title=title)
 ax.legend(fontsize=8)
 run.save(fig, "fig02b_similarity")
@@ -156,8 +156,8 @@ near = gahb.nearest(metrics.normalized(samples["S1", more].images), metrics.norm
 memorized = (near.distance_ratio < 1 / 3).cpu().numpy().astype(float)
 run.claim(
     "2.2", N=[few, more], **pick(few, 10), **pick(more, 100),
-    nearest_interval=statistics.interval(similarity[more]["nearest"]),
-    memorized_share=memorized.mean(), memorized_interval=statistics.interval(memorized, np.mean),
+    nearest_interval=stats.interval(similarity[more]["nearest"]),
+    memorized_share=memorized.mean(), memorized_interval=stats.interval(memorized, np.mean),
 )  # fmt: skip
 run.claim("2.3", N=Ns[-1], **medians[Ns[-1]])
 run.claim("2.4", N=Ns, **{key: [medians[N][key] for N in Ns] for key in medians[Ns[0]]})
@@ -172,13 +172,13 @@ closest = {
     "": metrics.closest_pairs(train["S1"], train["S2"]).cpu().numpy(),
     "_centered": metrics.closest_pairs(train["S1"], train["S2"], centered=True).cpu().numpy(),
 }
-fig = look.new(look.WIDTH, 2.8)
+fig = plotting.new(plotting.WIDTH, 2.8)
 for ax, suffix, title in zip(fig.subplots(1, 2), ("", "_centered"), ("plain", "mean removed"), strict=True):
     groups = {"closest": closest[suffix], "pair": similarity[Ns[-1]]["pair" + suffix]}
-    look.histograms(ax, groups, bins=np.linspace(min(v.min() for v in groups.values()), 1, 31))
+    plotting.histograms(ax, groups, bins=np.linspace(min(v.min() for v in groups.values()), 1, 31))
     ax.set_title(title)
 fig.legend(
-    *look.keys(closest="closest pairs of S1 and S2", pair=f"samples, N = {Ns[-1]:,}"),
+    *plotting.keys(closest="closest pairs of S1 and S2", pair=f"samples, N = {Ns[-1]:,}"),
     loc="outside lower center",
     ncols=2,
 )
@@ -200,7 +200,8 @@ scene_noise = run.scale.sigma_0 * run.to(
 )
 scene_samples = {
     (part, N): draw(
-        run.denoiser(scales.photograph_recipe(run.scale, scene_photographs, part, seed=run.seed)), scene_noise
+        run.network(scales.photograph_recipe(run.scale, scene_photographs, part, seed=run.seed), scene_photographs),
+        scene_noise,
     )
     for part in ("S1", "S2")
 }
@@ -208,22 +209,22 @@ scene_similarity = compare(scene_samples, scene_train, N)
 
 # %%
 count = min(8, run.scale.samples)
-fig = look.new(look.WIDTH, 2.7)
+fig = plotting.new(plotting.WIDTH, 2.7)
 for row, part in zip(fig.subfigures(2, 1), ("S1", "S2"), strict=True):
     axes = row.subplots(1, count)
     for ax, image, twin in zip(axes, scene_samples[part, N].images, scene_samples["S1", N].images, strict=False):
-        look.show_image(ax, image.cpu(), **look.same_gray(twin.cpu()))
+        plotting.show_image(ax, image.cpu(), **plotting.same_gray(twin.cpu()))
     axes[0].set_ylabel(part, rotation=0, ha="right", va="center")
 fig.suptitle(f"scenes: samples of networks trained on S1 and S2, N = {N:,}")
 run.save(fig, "fig08_scenes")
 
 # %%
-fig = look.new(look.WIDTH, 2.8)
+fig = plotting.new(plotting.WIDTH, 2.8)
 for ax, suffix, title in zip(fig.subplots(1, 2), ("", "_centered"), ("plain", "mean removed"), strict=True):
-    look.histograms(ax, {key: scene_similarity[key + suffix] for key in ("pair", "nearest")})
+    plotting.histograms(ax, {key: scene_similarity[key + suffix] for key in ("pair", "nearest")})
     ax.set_title(f"scenes, N = {N:,}, {title}")
 fig.legend(
-    *look.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
+    *plotting.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
 )
 run.save(fig, "fig09_scenes_similarity")
 run.claim("2.6", N=N, **{key: float(np.median(values)) for key, values in scene_similarity.items()})

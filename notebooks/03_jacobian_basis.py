@@ -45,10 +45,10 @@ import torch
 from skimage import data
 
 import gahb
-from gahb import bases, metrics, notebook, scales, statistics, thresholding
-from gahb import figures as look
+from gahb import bases, metrics, rivals, stats
+from gahb.companion import notebook, plotting, scales
 from gahb.denoisers import evaluating
-from gahb.store import has
+from gahb.training.store import has
 
 run = notebook.start(
     "03_jacobian_basis",
@@ -71,7 +71,7 @@ patches = run.to(camera.unfold(0, size, 24).unfold(1, size, 24).reshape(-1, 1, s
 patches = patches[patches.flatten(1).std(1).argsort(descending=True)]  # those with something to see first
 recipe = scales.photograph_recipe(run.scale, photographs, "S1", seed=run.seed)
 ours = released is None or has(recipe, run.store)
-net = run.denoiser(recipe) if ours else released
+net = run.network(recipe, photographs) if ours else released
 test = run.to(photographs.test) if ours else patches
 about = {} if ours else {"not_tested": "measured on a released network, as none was trained here"}
 
@@ -89,14 +89,14 @@ print(f"effective rank {rank:.1f} of {d}, asymmetry {face.basis.asymmetry:.2f}")
 # that are kept. The vectors follow the contours and oscillate faster as $\lambda_k$ falls.
 
 # %%
-fig = look.new(look.WIDTH, 4.6)
+fig = plotting.new(plotting.WIDTH, 4.6)
 left, right = fig.subfigures(1, 2, width_ratios=[1, 1.25])
 top, bottom = left.subfigures(2, 1, height_ratios=[1, 1.6])
-look.image_row(top, face.images, ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
-look.decay(bottom.subplots(), shrinkage, face.coefficients.cpu())
+plotting.image_row(top, face.images, ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
+plotting.decay(bottom.subplots(), shrinkage, face.coefficients.cpu())
 chosen = np.unique(np.round(np.geomspace(1, min(2 * rank, d), 60)).astype(int) - 1)
 chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, 20).round().astype(int))]
-look.vector_grid(right, face.basis.vectors.cpu()[chosen], look.shrinkage_titles(shrinkage, chosen))
+plotting.vector_grid(right, face.basis.vectors.cpu()[chosen], plotting.shrinkage_titles(shrinkage, chosen))
 right.suptitle(r"vectors $e_k(y)$ of the adaptive basis")
 run.save(fig, "fig03_adaptive_basis")
 
@@ -135,7 +135,7 @@ levels = (0.04, 0.15, 0.39)  # to 100/255, where the released network was traine
 here = [asymmetry_and_negative_share(net, test[: run.scale.analysed], level) for level in levels]
 measured = {"sigma": levels, "asymmetry": [v[0].mean() for v in here], "negative_share": [v[1].mean() for v in here]}
 for row, key in enumerate(("asymmetry", "negative_share")):
-    measured[f"{key}_band"] = np.transpose([statistics.band(v[row]) for v in here])
+    measured[f"{key}_band"] = np.transpose([stats.band(v[row]) for v in here])
 
 # %%
 if not ours:
@@ -163,24 +163,26 @@ risks = [metrics.stein_risk(net, test, level, seed=run.seed) for level in run.sc
 mean = {key: np.array([float(risk[key].mean()) for risk in risks]) for key in ("mse", "sure", "trace")}
 spread = np.array([float((r["sure"] - r["mse"]).std() / len(test) ** 0.5) for r in risks])
 run.claim("3.3", sigma=run.scale.sigmas, mse=mean["mse"], sure=mean["sure"], standard_error=spread, **about)
-trace, mse = (statistics.resampled_means([risk[key].cpu().numpy() for risk in risks]) for key in ("trace", "mse"))
+trace, mse = (stats.resampled_means([risk[key].cpu().numpy() for risk in risks]) for key in ("trace", "mse"))
 band = np.quantile(trace / mse, [0.025, 0.975], axis=-1)  # the same images are drawn for both
 run.claim("3.4", sigma=run.scale.sigmas, ratio=mean["trace"] / mean["mse"], band=band, **about)
 
 # %%
-fig = look.new(look.WIDTH, 3.2)
+fig = plotting.new(plotting.WIDTH, 3.2)
 left, right = fig.subplots(1, 2)
-left.plot(run.scale.input_db, mean["mse"], "o-", color=look.COLOURS["test"], label="MSE (test images)")
+left.plot(run.scale.input_db, mean["mse"], "o-", color=plotting.COLOURS["test"], label="MSE (test images)")
 left.errorbar(
-    run.scale.input_db, mean["sure"], 3 * spread, fmt="s", mfc="none", color=look.COLOURS["network"], label="SURE"
+    run.scale.input_db, mean["sure"], 3 * spread, fmt="s", mfc="none", color=plotting.COLOURS["network"], label="SURE"
 )
-left.plot(run.scale.input_db, mean["trace"], "^:", color=look.COLOURS["shrinkage"], label=r"$\sigma^2$ tr $\nabla f$")
+left.plot(
+    run.scale.input_db, mean["trace"], "^:", color=plotting.COLOURS["shrinkage"], label=r"$\sigma^2$ tr $\nabla f$"
+)
 left.set(yscale="log", xlabel="input PSNR (dB)", ylabel="error per pixel", title="Eq. 7 and 10")
 left.legend(fontsize=8)
 right.fill_between([0.1, 1], 0.85, 1.15, color="0.93", linewidth=0)  # the rule of 3.4
-right.plot(run.scale.sigmas, mean["trace"] / mean["mse"], "^-", color=look.COLOURS["shrinkage"])
-right.fill_between(run.scale.sigmas, *band, color=look.COLOURS["shrinkage"], alpha=0.2, linewidth=0)
-right.axhline(1, **look.OPTIMAL)
+right.plot(run.scale.sigmas, mean["trace"] / mean["mse"], "^-", color=plotting.COLOURS["shrinkage"])
+right.fill_between(run.scale.sigmas, *band, color=plotting.COLOURS["shrinkage"], alpha=0.2, linewidth=0)
+right.axhline(1, **plotting.OPTIMAL)
 right.set(
     xscale="log", xlabel=r"$\sigma$", ylabel=r"$\sigma^2$ tr $\nabla f$ / MSE", title="Eq. 10: ratio to the error"
 )
@@ -201,7 +203,7 @@ image = face.clean[0, 0].cpu()
 run.claim(
     "3.7", rank=kept,
     anisotropy=bases.contour_anisotropy(face.basis.vectors[:kept].cpu(), image),
-    anisotropy_dct=bases.contour_anisotropy(thresholding.dct_basis(len(image), kept), image), **about,
+    anisotropy_dct=bases.contour_anisotropy(rivals.dct_basis(len(image), kept), image), **about,
 )  # fmt: skip
 
 # %% [markdown]
@@ -217,27 +219,27 @@ run.claim(
 # thresholding, which counts on noise of one size in all directions, does badly in it. The DCT is without such a fault.
 
 # %%
-rows, dct = [], torch.tensor(thresholding.dct_basis(test.shape[-1], d)).flatten(1)
+rows, dct = [], torch.tensor(rivals.dct_basis(test.shape[-1], d)).flatten(1)
 for level in run.scale.sigmas:
     at = bases.analyse(net, test[0], level, run.seed)
     row = {"network": float((at.denoised - at.clean).square().sum())}
     for name, vectors in (("adaptive", at.basis.vectors.flatten(1).double().cpu()), ("DCT", dct)):
         clean, noisy = (vectors @ x.flatten().double().cpu() for x in (at.clean, at.noisy))
-        row[f"oracle, {name} basis"] = thresholding.oracle_error(clean, level)
-        shrunk = [thresholding.soft_threshold(noisy, t * level) for t in (0.5, 1, 2, 3)]
+        row[f"oracle, {name} basis"] = rivals.oracle_error(clean, level)
+        shrunk = [rivals.soft_threshold(noisy, t * level) for t in (0.5, 1, 2, 3)]
         thresholds = [np.square(values - clean.numpy()).sum() for values in shrunk]
         row[f"soft thresholding, {name} basis"] = min(thresholds)
     rows.append(row)
 
 # %%
-fig = look.new(6.2, 3.8)
+fig = plotting.new(6.2, 3.8)
 ax = fig.subplots()
 styles = {"network": "o-", "oracle": "--", "soft thresholding": ":"}
 for key in rows[0]:
-    colour = look.COLOURS["network" if key == "network" else "shrinkage" if "adaptive" in key else "rival"]
+    colour = plotting.COLOURS["network" if key == "network" else "shrinkage" if "adaptive" in key else "rival"]
     psnr = [-10 * np.log10(row[key] / d) for row in rows]
     ax.plot(run.scale.input_db, psnr, styles[key.split(",")[0]], ms=4, color=colour, label=key)
-look.psnr_axes(ax, "one test face: oracle and thresholding")
+plotting.psnr_axes(ax, "one test face: oracle and thresholding")
 ax.legend(fontsize=8)
 run.save(fig, "fig03c_oracle")
 
@@ -251,13 +253,13 @@ run.save(fig, "fig03c_oracle")
 # %%
 if released is not None:
     photo = bases.analyse(released, run.to(camera[None, 20:60, 36:76]), sigma, run.seed, k=12)
-    fig = look.new(look.WIDTH, 4.0)
+    fig = plotting.new(plotting.WIDTH, 4.0)
     left, right = fig.subfigures(1, 2, width_ratios=[1, 2.2])
     for ax, picture, title in zip(
         left.subplots(3, 1), photo.images, ("clean", rf"$\sigma$ = {sigma}", "denoised"), strict=True
     ):
-        look.show_image(ax, picture, title)
-    look.vector_grid(right, photo.basis.vectors.cpu(), look.shrinkage_titles(photo.basis.shrinkage), 4)
+        plotting.show_image(ax, picture, title)
+    plotting.vector_grid(right, photo.basis.vectors.cpu(), plotting.shrinkage_titles(photo.basis.shrinkage), 4)
     right.suptitle(r"leading vectors $e_k(y)$")
     run.save(fig, "fig03d_released")
 
@@ -269,9 +271,9 @@ if released is not None:
 # JupyterLab, with a running kernel; elsewhere the first picture stands here.)
 
 # %%
-from gahb import explorer
+from gahb.companion import explorers
 
-explorer.adaptive_basis(net, test, run.store, sigma, run.seed)
+explorers.adaptive_basis(net, test, run.store, sigma, run.seed)
 
 # %%
 run.finish()

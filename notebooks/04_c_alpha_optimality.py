@@ -35,8 +35,8 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import bases, datasets, metrics, notebook, scales, statistics, thresholding
-from gahb import figures as look
+from gahb import bases, datasets, metrics, rivals, stats
+from gahb.companion import notebook, plotting, scales
 
 run = notebook.start(
     "04_c_alpha_optimality",
@@ -52,14 +52,14 @@ run = notebook.start(
 # %%
 size, alphas = run.scale.class_size, run.scale.alphas
 test = {alpha: run.to(datasets.c_alpha(run.scale.class_test, size, alpha, seed=run.seed + 1000)) for alpha in alphas}
-fig = look.new(look.WIDTH, 1.6 * len(alphas) ** 0.5)
+fig = plotting.new(plotting.WIDTH, 1.6 * len(alphas) ** 0.5)
 for row, alpha in zip(fig.subfigures(len(alphas), 1), alphas, strict=True):
-    look.image_row(row, test[alpha][:8].cpu(), [rf"$\alpha$ = {alpha:g}"] + [""] * 7)
+    plotting.image_row(row, test[alpha][:8].cpu(), [rf"$\alpha$ = {alpha:g}"] + [""] * 7)
 fig.set_figheight(1.25 * len(alphas))
 run.save(fig, "fig04b_c_alpha_images")
 
 # %%
-denoisers = {alpha: run.denoiser(scales.c_alpha_recipe(run.scale, alpha, seed=run.seed)) for alpha in alphas}
+denoisers = {alpha: run.network(scales.c_alpha_recipe(run.scale, alpha, seed=run.seed)) for alpha in alphas}
 sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
 tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy() for a in alphas}
 
@@ -76,36 +76,36 @@ tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy()
 
 # %%
 low, high = run.scale.slope_db
-resolved = {a: [db for db in input_db if thresholding.share_above(test[a], 10 ** (-db / 20)) < 1 / 3] for a in alphas}
+resolved = {a: [db for db in input_db if rivals.share_above(test[a], 10 ** (-db / 20)) < 1 / 3] for a in alphas}
 tops = {a: min(high, max(resolved[a])) for a in alphas}
 ranges = {a: (max(0, tops[a] - (high - low)), tops[a]) for a in alphas}
-slopes = {a: statistics.fit_slope(input_db, tables[a], *ranges[a]) for a in alphas}
+slopes = {a: stats.fit_slope(input_db, tables[a], *ranges[a]) for a in alphas}
 slope, error = ([getattr(s, name) for s in slopes.values()] for name in ("slope", "error"))
-smallest = [statistics.fit_slope(input_db, tables[a], low, high).slope for a in alphas]
+smallest = [stats.fit_slope(input_db, tables[a], low, high).slope for a in alphas]
 
 # %%
-fig = look.new(look.WIDTH, 6.4)
+fig = plotting.new(plotting.WIDTH, 6.4)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1.2, 1])
 left, right = top.subplots(1, 2)
-colours = look.ladder(alphas, "plasma")
+colours = plotting.ladder(alphas, "plasma")
 for alpha in alphas:
-    look.banded(left, input_db, tables[alpha], colours[alpha], rf"$\alpha$ = {alpha:g}")
+    plotting.banded(left, input_db, tables[alpha], colours[alpha], rf"$\alpha$ = {alpha:g}")
     middle = np.mean(ranges[alpha])
     fitted = slopes[alpha].intercept + slopes[alpha].slope * middle
-    look.optimal_line(left, ranges[alpha], alpha / (alpha + 1), (middle, fitted + 2), colours[alpha])
-look.psnr_axes(left, "dashed: optimal slopes, 2 dB higher")
+    plotting.optimal_line(left, ranges[alpha], alpha / (alpha + 1), (middle, fitted + 2), colours[alpha])
+plotting.psnr_axes(left, "dashed: optimal slopes, 2 dB higher")
 left.legend(fontsize=8)
-right.errorbar(alphas, slope, error, fmt="o", color=look.COLOURS["network"], label="network")
+right.errorbar(alphas, slope, error, fmt="o", color=plotting.COLOURS["network"], label="network")
 grid = np.linspace(min(alphas), max(alphas), 50)
-right.plot(grid, grid / (grid + 1), label=r"$\alpha / (\alpha + 1)$", **look.OPTIMAL)
+right.plot(grid, grid / (grid + 1), label=r"$\alpha / (\alpha + 1)$", **plotting.OPTIMAL)
 right.set(xlabel=r"regularity $\alpha$", ylabel="slope", title="empirical slopes")
 right.legend(fontsize=8)
 shown = [a for a in (4.0, 2.0) if a in alphas]
 for half, alpha in zip(bottom.subfigures(1, len(shown)), shown, strict=True):
     at = bases.analyse(denoisers[alpha], test[alpha][0], 0.15, run.seed)
     image, vectors = half.subfigures(1, 2, width_ratios=[1, 5])
-    look.image_row(image, at.images[:1], ["clean"])
-    look.vector_grid(vectors, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]))
+    plotting.image_row(image, at.images[:1], ["clean"])
+    plotting.vector_grid(vectors, at.basis.vectors[:10].cpu(), plotting.shrinkage_titles(at.basis.shrinkage[:10]))
     half.suptitle(rf"top vectors, $\alpha$ = {alpha:g}, $\sigma$ = 0.15", fontsize=9)
 run.save(fig, "fig04_c_alpha_optimality")
 
@@ -129,24 +129,24 @@ options = [(w, t) for w in ("haar", "db2", "db4", "sym4", "coif1") for t in (0.5
 wavelet_table = []
 for sigma in sigmas:
     noisy = images + sigma * unit_noise
-    found = [gahb.psnr(images, thresholding.wavelet_denoise(noisy, sigma, w, t)) for w, t in options]
+    found = [gahb.psnr(images, rivals.wavelet_denoise(noisy, sigma, w, t)) for w, t in options]
     wavelet_table.append(max(found, key=lambda psnr: psnr.mean()).cpu().numpy())
 network_table = metrics.psnr_table(denoisers[alpha], images, sigmas, run.seed).numpy()
 gain = network_table - np.array(wavelet_table)
 run.claim(
     "4.3", alpha=alpha, input_db=input_db, network=network_table.mean(1), wavelet=np.mean(wavelet_table, 1),
-    gain_db=gain.mean(1), gain_band=statistics.band(gain),
+    gain_db=gain.mean(1), gain_band=stats.band(gain),
 )  # fmt: skip
 
 # %%
-fig = look.new(4.8, 3.4)
+fig = plotting.new(4.8, 3.4)
 ax = fig.subplots()
 for key, mark, label, table in (
     ("network", "o-", "network", network_table),
     ("rival", "s:", "best wavelet thresholding", np.array(wavelet_table)),
 ):
-    look.banded(ax, input_db, table, look.COLOURS[key], label, mark)
-look.psnr_axes(ax, rf"$C^\alpha$ images, $\alpha$ = {alpha:g}")
+    plotting.banded(ax, input_db, table, plotting.COLOURS[key], label, mark)
+plotting.psnr_axes(ax, rf"$C^\alpha$ images, $\alpha$ = {alpha:g}")
 ax.legend(fontsize=8)
 run.save(fig, "fig04c_wavelets")
 
@@ -158,17 +158,17 @@ run.save(fig, "fig04c_wavelets")
 
 # %%
 beta, contour_alphas = run.scale.background_alpha, run.scale.contour_alphas
-mixed = {a: run.denoiser(scales.c_alpha_recipe(run.scale, a, beta, run.seed)) for a in contour_alphas}
+mixed = {a: run.network(scales.c_alpha_recipe(run.scale, a, beta, run.seed)) for a in contour_alphas}
 mixed_test = {a: run.to(datasets.c_alpha(run.scale.analysed, size, a, beta, run.seed + 1000)) for a in contour_alphas}
 analyses = {a: [bases.analyse(mixed[a], x, 0.2, run.seed) for x in mixed_test[a]] for a in contour_alphas}
 
 # %%
-fig = look.new(12, 1.45 * len(contour_alphas))
+fig = plotting.new(12, 1.45 * len(contour_alphas))
 for row, a in zip(fig.subfigures(len(contour_alphas), 1), contour_alphas, strict=True):
     left, right = row.subfigures(1, 2, width_ratios=[3, 10])
     at = analyses[a][0]
-    look.image_row(left, at.images, [rf"$\alpha_1$ = {a:g}", r"$\sigma$ = 0.2", "denoised"])
-    look.vector_grid(right, at.basis.vectors[:10].cpu(), look.shrinkage_titles(at.basis.shrinkage[:10]), 10)
+    plotting.image_row(left, at.images, [rf"$\alpha_1$ = {a:g}", r"$\sigma$ = 0.2", "denoised"])
+    plotting.vector_grid(right, at.basis.vectors[:10].cpu(), plotting.shrinkage_titles(at.basis.shrinkage[:10]), 10)
 fig.suptitle(rf"contours of rising regularity $\alpha_1$ on backgrounds of $\alpha_2$ = {beta:g}")
 run.save(fig, "fig10_contour_regularity")
 
@@ -191,12 +191,12 @@ run.claim(
 # %%
 alpha = 3.0 if 3.0 in alphas else alphas[-1]
 at = bases.analyse(denoisers[alpha], test[alpha][1], 0.15, run.seed)
-fig = look.new(look.WIDTH, 4.0)
+fig = plotting.new(plotting.WIDTH, 4.0)
 left, right = fig.subfigures(1, 2, width_ratios=[1, 1.5])
 top, bottom = left.subfigures(2, 1, height_ratios=[1, 1.6])
-look.image_row(top, at.images, ["clean", r"noisy, $\sigma$ = 0.15", "denoised"])
-look.decay(bottom.subplots(), at.basis.shrinkage.cpu(), at.coefficients.cpu())
-look.vector_grid(right, at.basis.vectors[:15].cpu(), look.shrinkage_titles(at.basis.shrinkage[:15]))
+plotting.image_row(top, at.images, ["clean", r"noisy, $\sigma$ = 0.15", "denoised"])
+plotting.decay(bottom.subplots(), at.basis.shrinkage.cpu(), at.coefficients.cpu())
+plotting.vector_grid(right, at.basis.vectors[:15].cpu(), plotting.shrinkage_titles(at.basis.shrinkage[:15]))
 right.suptitle(rf"top vectors, $\alpha$ = {alpha:g}")
 run.save(fig, "fig11_c_alpha_example")
 run.finish()

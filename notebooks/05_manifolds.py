@@ -37,8 +37,8 @@ import numpy as np
 import torch
 
 import gahb
-from gahb import bases, datasets, metrics, notebook, optimal, scales, statistics
-from gahb import figures as look
+from gahb import bases, datasets, metrics, optimal, stats
+from gahb.companion import notebook, plotting, scales
 
 run = notebook.start(
     "05_manifolds",
@@ -53,11 +53,11 @@ sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
 # The tangent vectors are derivatives of the generator by its parameters.
 
 # %%
-net = run.denoiser(scales.disks_recipe(run.scale, run.seed))
+net = run.network(scales.disks_recipe(run.scale, run.seed))
 test = run.to(datasets.disks(run.scale.class_test, size, run.seed + 1000))
 tangents = datasets.disk_tangents(run.scale.class_test, size, run.seed + 1000)
 table = metrics.psnr_table(net, test, sigmas, run.seed).numpy()
-slope = statistics.fit_slope(input_db, table, *run.scale.slope_db)
+slope = stats.fit_slope(input_db, table, *run.scale.slope_db)
 
 # %% [markdown]
 # One test disk is shown: the one of largest contrast among the first few.
@@ -75,20 +75,20 @@ optimum = input_db - 10 * np.log10(kept / d).mean()
 # ## Figure 5
 
 # %%
-fig = look.new(look.WIDTH, 6.0)
+fig = plotting.new(plotting.WIDTH, 6.0)
 top, middle, bottom = fig.subfigures(3, 1, height_ratios=[1.5, 0.8, 1.5])
 a, b, c = top.subfigures(1, 3, width_ratios=[1.2, 1, 1])
-look.image_row(a, disk.images, ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
-look.decay(b.subplots(), disk.basis.shrinkage.cpu(), disk.coefficients.cpu())
+plotting.image_row(a, disk.images, ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
+plotting.decay(b.subplots(), disk.basis.shrinkage.cpu(), disk.coefficients.cpu())
 ax = c.subplots()
-look.banded(ax, input_db, table, look.COLOURS["network"], f"network, slope {slope.slope:.2f}")
-ax.plot(input_db, optimum, label="tangent projection, slope 1", **look.OPTIMAL)
-look.psnr_axes(ax)
+plotting.banded(ax, input_db, table, plotting.COLOURS["network"], f"network, slope {slope.slope:.2f}")
+ax.plot(input_db, optimum, label="tangent projection, slope 1", **plotting.OPTIMAL)
+plotting.psnr_axes(ax)
 ax.set_ylim(top=1.3 * optimum.max())  # room for the legend
 ax.legend(fontsize=8, loc="upper left")
 names = ["row", "column", "radius", "foreground", "background"]
-look.vector_grid(middle, tangents[chosen], [f"tangent: {name}" for name in names])
-look.vector_grid(bottom, disk.basis.vectors[:10].cpu(), look.shrinkage_titles(disk.basis.shrinkage[:10]))
+plotting.vector_grid(middle, tangents[chosen], [f"tangent: {name}" for name in names])
+plotting.vector_grid(bottom, disk.basis.vectors[:10].cpu(), plotting.shrinkage_titles(disk.basis.shrinkage[:10]))
 run.save(fig, "fig05_disks")
 
 # %% [markdown]
@@ -105,7 +105,7 @@ visible = [c for c, x in zip(cosines, contrast, strict=True) if x > sigma]  # th
 projection = optimal.subspace(tangents[chosen][:, None])
 ideal = bases.analyse(projection, test[chosen].cpu(), sigma, run.seed).basis.shrinkage
 run.claim(
-    "5.2", cosine=np.median(cosines), interval=statistics.interval(cosines), cosines=cosines, sigma=sigma,
+    "5.2", cosine=np.median(cosines), interval=stats.interval(cosines), cosines=cosines, sigma=sigma,
     cosine_shown=bases.subspace_cosine(disk.basis.vectors[:5], tangents[chosen]),
     cosine_visible=np.median(visible) if visible else None, visible=len(visible),
 )  # fmt: skip
@@ -123,11 +123,11 @@ levels = [0.3, 0.1, 0.03, 0.01]
 several = test[: run.scale.analysed]
 risks = [metrics.stein_risk(net, several, s, probes=64, seed=run.seed) for s in levels]
 rank_at = np.array([risk["trace"].cpu().numpy() * d / s**2 for s, risk in zip(levels, risks, strict=True)])
-run.claim("5.4", sigma=levels, rank=rank_at.mean(1), band=statistics.band(rank_at), images=len(several))
-fig = look.new(4.8, 3.2)
+run.claim("5.4", sigma=levels, rank=rank_at.mean(1), band=stats.band(rank_at), images=len(several))
+fig = plotting.new(4.8, 3.2)
 ax = fig.subplots()
-look.banded(ax, levels, rank_at, look.COLOURS["network"], "network")
-ax.axhline(5, label="optimal for small noise", **look.OPTIMAL)
+plotting.banded(ax, levels, rank_at, plotting.COLOURS["network"], "network")
+ax.axhline(5, label="optimal for small noise", **plotting.OPTIMAL)
 ax.set(
     xscale="log",
     ylim=(0, None),
@@ -148,7 +148,7 @@ run.save(fig, "fig05b_disks_rank")
 
 # %%
 image = run.to(datasets.ray_image(run.scale.class_size))
-ray_net = run.denoiser(scales.ray_recipe(run.scale, run.seed))
+ray_net = run.network(scales.ray_recipe(run.scale, run.seed))
 ray = bases.analyse(ray_net, image * 0.7, 0.04, run.seed)
 vectors = ray.basis.vectors.cpu()
 unit = image[0, 0].cpu() / image.norm().cpu()
@@ -158,18 +158,18 @@ cosine = abs(float((vectors[0] * unit).sum()))
 ray_images = image * torch.linspace(0.3, 1, run.scale.class_test, device=run.device)[:, None, None, None]
 ray_table = metrics.psnr_table(ray_net, ray_images, sigmas, run.seed).numpy()
 ray_best = [float(gahb.psnr_curve(optimal.ray(image[0], s), ray_images, s, run.seed)[0]) for s in sigmas]
-fig = look.new(look.WIDTH, 4.4)
+fig = plotting.new(plotting.WIDTH, 4.4)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1.5, 1])
 a, b, c = top.subfigures(1, 3, width_ratios=[1.2, 1, 1])
-look.image_row(a, ray.images, ["clean", r"noisy, $\sigma$ = 0.04", "denoised"])
-look.decay(b.subplots(), ray.basis.shrinkage.cpu(), ray.coefficients.cpu())
+plotting.image_row(a, ray.images, ["clean", r"noisy, $\sigma$ = 0.04", "denoised"])
+plotting.decay(b.subplots(), ray.basis.shrinkage.cpu(), ray.coefficients.cpu())
 ax = c.subplots()
-look.banded(ax, input_db, ray_table, look.COLOURS["network"], "network")
-ax.plot(input_db, ray_best, label="optimal", **look.OPTIMAL)
-look.psnr_axes(ax)
+plotting.banded(ax, input_db, ray_table, plotting.COLOURS["network"], "network")
+ax.plot(input_db, ray_best, label="optimal", **plotting.OPTIMAL)
+plotting.psnr_axes(ax)
 ax.legend(fontsize=8)
-titles = ["the image", *look.shrinkage_titles(ray.basis.shrinkage[:5])]
-look.vector_grid(bottom, [unit, *vectors[:5]], titles, 6)
+titles = ["the image", *plotting.shrinkage_titles(ray.basis.shrinkage[:5])]
+plotting.vector_grid(bottom, [unit, *vectors[:5]], titles, 6)
 run.save(fig, "fig12_one_image")
 run.claim("5.5", cosine=cosine, rank=bases.effective_rank(ray.basis.shrinkage), sigma=0.04)
 
@@ -180,7 +180,7 @@ run.claim("5.5", cosine=cosine, rank=bases.effective_rank(ray.basis.shrinkage), 
 # space at each image is that plane.
 
 # %%
-wave_net = run.denoiser(scales.sinusoids_recipe(run.scale, run.seed))
+wave_net = run.network(scales.sinusoids_recipe(run.scale, run.seed))
 waves = run.to(datasets.sinusoids(16, size, run.seed + 1000))
 plane = datasets.sinusoid_tangents(16, size, run.seed + 1000)
 chosen = int(waves.abs().amax((1, 2, 3)).argmax())
@@ -189,13 +189,13 @@ cosine = bases.subspace_cosine(wave.basis.vectors[:2], plane[chosen])
 run.claim("5.6", cosine=cosine, rank=bases.effective_rank(wave.basis.shrinkage), sigma=0.08)
 
 # %%
-fig = look.new(look.WIDTH, 4.6)
+fig = plotting.new(plotting.WIDTH, 4.6)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1.5, 1])
 a, b, c = top.subfigures(1, 3, width_ratios=[1.2, 0.8, 1])
-look.image_row(a, wave.images, ["clean", r"noisy, $\sigma$ = 0.08", "denoised"], vmin=-1, vmax=1)
-look.vector_grid(b, plane[chosen], ["tangent: amplitude", "tangent: phase"], 2)
-look.decay(c.subplots(), wave.basis.shrinkage.cpu(), wave.coefficients.cpu())
-look.vector_grid(bottom, wave.basis.vectors[:6].cpu(), look.shrinkage_titles(wave.basis.shrinkage[:6]), 6)
+plotting.image_row(a, wave.images, ["clean", r"noisy, $\sigma$ = 0.08", "denoised"], vmin=-1, vmax=1)
+plotting.vector_grid(b, plane[chosen], ["tangent: amplitude", "tangent: phase"], 2)
+plotting.decay(c.subplots(), wave.basis.shrinkage.cpu(), wave.coefficients.cpu())
+plotting.vector_grid(bottom, wave.basis.vectors[:6].cpu(), plotting.shrinkage_titles(wave.basis.shrinkage[:6]), 6)
 run.save(fig, "fig13_sinusoids")
 
 # %% [markdown]
@@ -206,9 +206,9 @@ run.save(fig, "fig13_sinusoids")
 # with a running kernel; elsewhere the first picture stands here.)
 
 # %%
-from gahb import explorer
+from gahb.companion import explorers
 
-explorer.disk(net, size, sigma, run.seed)
+explorers.disk(net, size, sigma, run.seed)
 
 # %%
 run.finish()

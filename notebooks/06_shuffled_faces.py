@@ -35,8 +35,8 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import bases, datasets, metrics, notebook, optimal, scales, statistics
-from gahb import figures as look
+from gahb import bases, datasets, metrics, optimal, stats
+from gahb.companion import notebook, plotting, scales
 from gahb.denoisers import evaluating
 
 run = notebook.start(
@@ -46,8 +46,8 @@ run = notebook.start(
 
 # %%
 photographs = run.faces()
-net = run.denoiser(scales.photograph_recipe(run.scale, photographs, "S1", seed=run.seed))
-shuffled_net = run.denoiser(scales.shuffled_recipe(run.scale, photographs, run.seed))
+net = run.network(scales.photograph_recipe(run.scale, photographs, "S1", seed=run.seed), photographs)
+shuffled_net = run.network(scales.shuffled_recipe(run.scale, photographs, run.seed), photographs)
 test = run.to(photographs.test)
 shuffled_test = datasets.shuffled(test)
 sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
@@ -61,8 +61,8 @@ sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
 table = metrics.psnr_table(net, test, sigmas, run.seed).numpy()
 shuffled_table = metrics.psnr_table(shuffled_net, shuffled_test, sigmas, run.seed).numpy()
 low, high = run.scale.face_slope_db
-slope = statistics.fit_slope(input_db, table, low, high)
-shuffled_slope = statistics.fit_slope(input_db, shuffled_table, low, high)
+slope = stats.fit_slope(input_db, table, low, high)
+shuffled_slope = stats.fit_slope(input_db, shuffled_table, low, high)
 
 # %% [markdown]
 # For the analysis at one image, the noise is shuffled with it, so that the two networks see the same picture.
@@ -82,24 +82,26 @@ coefficients = vectors.flatten(1) @ datasets.shuffled(face.clean).flatten()
 # ## Figure 6
 
 # %%
-fig = look.new(look.WIDTH, 6.0)
+fig = plotting.new(plotting.WIDTH, 6.0)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1, 1.1])
 a, b, c = top.subfigures(1, 3, width_ratios=[0.9, 1, 1])
 above, below = a.subfigures(2, 1)
-look.image_row(above, [*face.images[:2], denoised[0].cpu()], ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
+plotting.image_row(above, [*face.images[:2], denoised[0].cpu()], ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
 pictures = [datasets.shuffled(face.clean)[0].cpu(), noisy[0].cpu(), face.images[2]]
-look.image_row(below, pictures, ["shuffled", "noisy", "faces' network"])
+plotting.image_row(below, pictures, ["shuffled", "noisy", "faces' network"])
 ax = b.subplots()
-look.decay(ax, basis.shrinkage.cpu(), None, "shuffled faces", look.COLOURS["shuffled"])
-look.decay(ax, face.basis.shrinkage.cpu(), None, "faces", look.COLOURS["network"])
+plotting.decay(ax, basis.shrinkage.cpu(), None, "shuffled faces", plotting.COLOURS["shuffled"])
+plotting.decay(ax, face.basis.shrinkage.cpu(), None, "faces", plotting.COLOURS["network"])
 ax.legend(fontsize=8)
 ax = c.subplots()
-look.banded(ax, input_db, table, look.COLOURS["network"], f"faces, slope {slope.slope:.2f}")
-look.banded(ax, input_db, shuffled_table, look.COLOURS["shuffled"], f"shuffled, slope {shuffled_slope.slope:.2f}")
-look.psnr_axes(ax)
+plotting.banded(ax, input_db, table, plotting.COLOURS["network"], f"faces, slope {slope.slope:.2f}")
+plotting.banded(
+    ax, input_db, shuffled_table, plotting.COLOURS["shuffled"], f"shuffled, slope {shuffled_slope.slope:.2f}"
+)
+plotting.psnr_axes(ax)
 ax.legend(fontsize=8)
-titles = look.shrinkage_titles(basis.shrinkage[:8])
-look.vector_grid(bottom, [*vectors[:8, 0].cpu(), *unshuffled[:8].cpu()], titles + ["unshuffled"] * 8, 8)
+titles = plotting.shrinkage_titles(basis.shrinkage[:8])
+plotting.vector_grid(bottom, [*vectors[:8, 0].cpu(), *unshuffled[:8].cpu()], titles + ["unshuffled"] * 8, 8)
 run.save(fig, "fig06_shuffled_faces")
 
 # %% [markdown]

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from test_photographs import picture
 from test_store import recipe
 
-from gahb.cli import main
-from gahb.training import train
+from gahb.companion.cli import main
+from gahb.training.loop import train
 
 GOOD = ["1.png", "2.png", "3.png", "m.png", "x.png", "y.png"]
 ASKED = {"size": 12, "N": 2, "test_size": 1}

@@ -17,11 +17,11 @@ from test_files import full_disk
 from test_sources import fill
 from test_store import DAMAGE, contents, folder_of, get, recipe
 
-from gahb import claims, shipping, store, training
-from gahb import figures as look
-from gahb.cli import main
+from gahb.companion import claims, plotting
+from gahb.companion.cli import main
 from gahb.datasets import faces
-from gahb.training import TrainingStopped, train
+from gahb.training import loop, shipping, store
+from gahb.training.loop import TrainingStopped, train
 
 # --- Files of the store -----------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def beside_the_figures(name, text):
     def provoke(tmp_path):
         folder = tmp_path / "figures" / "smoke"
         claims.record("5.2", {"cosine": 0.95}, "smoke", folder)
-        look.note(folder, lambda record: record.update(scale={"name": "smoke"}))
+        plotting.note(folder, lambda record: record.update(scale={"name": "smoke"}))
         (folder / name).write_bytes(text.encode("latin-1"))
         if name == "claims.json":
             return ["claims", "--figures", str(folder.parent)]

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from urllib.request import urlopen
 
-from gahb.store import project
+from gahb.training.store import project
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [

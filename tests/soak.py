@@ -17,10 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from gahb import jobs, scales, training
-from gahb._files import read_tensors
-from gahb.cli import main as gahb
-from gahb.store import identity
+from gahb._util.files import read_tensors
+from gahb.companion import scales
+from gahb.companion.cli import main as gahb
+from gahb.training import loop, parallel
+from gahb.training.store import identity
 
 ROUNDS = 10
 training.CHECKPOINT_SECONDS = 0.3  # so that kills meet checkpoints; the processes that train import this file too
@@ -34,8 +35,8 @@ def start(said, *arguments):
 
 def kill_at(process, store, more, seconds):
     """Kill all its processes ``seconds`` after ``more`` denoisers were added to the store."""
-    goal = trained(store) + more
-    while trained(store) < goal and process.poll() is None:
+    goal = load_or_train(store) + more
+    while load_or_train(store) < goal and process.poll() is None:
         time.sleep(0.1)
     try:
         process.wait(seconds)
@@ -43,7 +44,7 @@ def kill_at(process, store, more, seconds):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def trained(store):
+def load_or_train(store):
     return len(list(store.glob("*/weights.safetensors")))
 
 

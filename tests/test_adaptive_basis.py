@@ -18,7 +18,7 @@ from test_jacobian import (
     subspace,
 )
 
-from gahb import UNet, adaptive_basis, jacobian, optimal
+from gahb import UNet, adaptive_basis, jacobians, optimal
 
 
 def numpy_basis(matrix):

@@ -5,7 +5,7 @@ import torch
 
 import gahb
 from gahb import bases, metrics
-from gahb.jacobian import divergence
+from gahb.jacobians import divergence
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 USES = {  # of a denoiser f

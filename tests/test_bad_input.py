@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, metrics, optimal, statistics, thresholding
+from gahb import bases, metrics, optimal, rivals, stats
 from gahb.datasets import Photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -323,7 +323,7 @@ CASES = [
     *count_cases("Recipe", lambda v: gahb.Recipe("x", {}, images_seen=v), "images_seen"),
     *positive_cases("Recipe", lambda v: gahb.Recipe("x", {}, sigma_max=v), "sigma_max"),
     *positive_cases("Recipe", lambda v: gahb.Recipe("x", {}, learning_rate=v), "learning_rate"),
-    ("Recipe", lambda: gahb.Recipe("x", {}, sigma_law="normal"), "sigma_law", "'normal'", "uniform"),
+    ("Recipe", lambda: gahb.Recipe("x", {}, noise_distribution="normal"), "noise_distribution", "'normal'", "uniform"),
     ("Recipe", lambda: gahb.Recipe("x", {}, network="VGG"), "network", "'VGG'", "BFCNN"),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ import torch
 
 import gahb
 from gahb import datasets
-from gahb.scales import LAPTOP_TRAINING
+from gahb.companion.scales import LAPTOP_TRAINING
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -123,7 +123,7 @@ def test_kinds(file, name, kind):
 def test_the_study_trains_for_a_given_time():
     """Ten times the seconds are about ten times the images."""
     images = datasets.disks(16, 16)
-    quick = {"size": {"channels": 4, "blocks": 1}, "batch_size": 4}
+    quick = {"network_kwargs": {"channels": 4, "blocks": 1}, "batch_size": 4}
     few, many = (recipes.recipe_for(images, LAPTOP_TRAINING | quick, seconds).images_seen for seconds in (2, 20))
     assert 4 < many / few < 25
 

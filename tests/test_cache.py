@@ -14,8 +14,9 @@ from PIL import Image
 from test_photographs import picture
 from test_sources import fill
 
-from gahb import jobs, notebook, scales
-from gahb.datasets import _sources, faces, scenes
+from gahb.companion import notebook, scales
+from gahb.datasets import _readers, faces, scenes
+from gahb.training import parallel
 
 NAMES = [f"{i}.png" for i in range(8)]
 ASKED = {"size": 12, "N": 2, "test_size": 2}
@@ -185,8 +186,8 @@ def test_two_processes_at_once_read_each_image_once(source, tmp_path):
 
 
 def test_photographs_that_nothing_asks_for_are_not_prepared(tmp_path, monkeypatch):
-    prepared, read = [], _sources.Array.read
-    monkeypatch.setattr(_sources.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
+    prepared, read = [], _readers.Array.read
+    monkeypatch.setattr(_readers.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
     smoke = scales.get("smoke")
     for only, source in (["disks"], None), (["scenes-S2"], "scenes"), (["shuffled", "ray"], "faces"):
         found = jobs.chosen_recipes(smoke, only, store=tmp_path / only[0])
@@ -198,8 +199,8 @@ def test_photographs_that_nothing_asks_for_are_not_prepared(tmp_path, monkeypatc
 
 
 def test_notebooks_and_training_share_what_is_kept_in_the_store(tmp_path, monkeypatch):
-    prepared, read = [], _sources.Array.read
-    monkeypatch.setattr(_sources.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
+    prepared, read = [], _readers.Array.read
+    monkeypatch.setattr(_readers.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
     store, figures = str(tmp_path / "store"), str(tmp_path / "figures")
     recipes = jobs.chosen_recipes(scales.get("smoke"), ["faces-S1", "scenes"], store=store)
     both = ["the faces inside scikit-image", "the scenes inside scikit-image"]

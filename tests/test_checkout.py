@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from gahb.store import project
+from gahb.training.store import project
 
 # The superuser may write anywhere, unless these are given up.
 GIVEN_UP = "-dac_override,-dac_read_search,-fowner"

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from gahb import claims
+from gahb.companion import claims
 
 # id: (measured that satisfies the rule, changes each of which breaks it)
 CASES = {

@@ -8,9 +8,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gahb import claims, jobs, scales
-from gahb.cli import main
-from gahb.training import TrainingFailed
+from gahb.companion import claims, scales
+from gahb.companion.cli import main
+from gahb.training import parallel
+from gahb.training.loop import TrainingFailed
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ def test_mistakes_get_one_sentence(arguments, sentence, tmp_path):
 
 
 def test_a_misspelt_scale_is_told_before_the_slow_imports():
-    code = "import sys; from click.testing import CliRunner as R; from gahb.cli import main; "
+    code = "import sys; from click.testing import CliRunner as R; from gahb.companion.cli import main; "
     code += "print(*(R().invoke(main, [c, '--scale', 'huge']).stderr for c in ('reproduce', 'train', 'claims')), "
     code += "{'papermill', 'matplotlib', 'scipy.stats'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -94,7 +95,7 @@ def test_unknown_option_is_refused():
 
 def tiny(monkeypatch):
     """A smoke scale whose networks train in no time."""
-    fast = scales.SMOKE_TRAINING | {"images_seen": 64, "size": {"depth": 2, "channels": 2}}
+    fast = scales.SMOKE_TRAINING | {"images_seen": 64, "network_kwargs": {"depth": 2, "channels": 2}}
     scale = scales.replace(scales.get("smoke"), training=fast, synthetic_training=fast, class_N=8)
     monkeypatch.setitem(scales.SCALES, "smoke", scale)
 
@@ -135,7 +136,7 @@ def test_a_training_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
     tiny(monkeypatch)
     real = jobs.stores.trained
 
-    def trained(recipe, *arguments, **options):
+    def load_or_train(recipe, *arguments, **options):
         if recipe.name.endswith("N10"):
             raise TrainingFailed("the loss became nan")
         return real(recipe, *arguments, **options)

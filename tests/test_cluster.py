@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from test_cli import tiny
 from test_store import assert_undisturbed, recipe
 
-from gahb import cluster, jobs, training
-from gahb.cli import main
-from gahb.cluster import submit
-from gahb.store import has, identity, load, stored
+from gahb.companion.cli import main
+from gahb.training import cluster, loop, parallel
+from gahb.training.cluster import submit
+from gahb.training.store import has, identity, load, stored
 
 DISTURBED = {  # the signal, and the step in whose middle it comes, in each run; step 0 is before the training
     "preempted": (signal.SIGUSR2, [5]),

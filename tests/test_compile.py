@@ -10,10 +10,12 @@ import pytest
 import safetensors
 import torch
 
-from gahb import _compile, denoisers, scales
-from gahb.training import Recipe, TrainingStopped, train
+from gahb import denoisers
+from gahb.companion import scales
+from gahb.training import compile
+from gahb.training.loop import Recipe, TrainingStopped, train
 
-TINY = {"size": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 32, "progress": False}
+TINY = {"network_kwargs": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 32, "progress": False}
 LONG = {"precision": "bfloat16"} | TINY
 
 
@@ -24,7 +26,7 @@ def pixels():
 def repays(training, pixels, device, bfloat16=True):
     recipe = Recipe("a", {}, **training)
     net = denoisers.NETWORKS[recipe.network](**recipe.size)
-    return _compile.repays(recipe, net, pixels, torch.device(device), bfloat16)
+    return compilation.repays(recipe, net, pixels, torch.device(device), bfloat16)
 
 
 @pytest.mark.parametrize("bfloat16", [True, False])
@@ -59,7 +61,7 @@ def test_steps_on_a_gpu_take_the_time_of_their_launches(monkeypatch, seconds, co
 def test_kernels_are_launched_as_one_graph_on_a_gpu_alone(monkeypatch, device):
     given = {}
     monkeypatch.setattr(torch, "compile", lambda function, **how: given.update(how) or function)
-    _compile.compiled(torch.square, torch.device(device))
+    compilation.compiled(torch.square, torch.device(device))
     assert given["options"]["triton.cudagraphs"] is (device == "cuda")
     assert given["options"]["deterministic"] and given["fullgraph"] and given["dynamic"] is False
 
@@ -93,7 +95,7 @@ import sys, warnings
 sys.path.insert(0, {tests!r})
 from test_compile import LONG, _compile, pixels, train
 eager = train(pixels(), **LONG)
-_compile.REPAID_SECONDS['cpu'] = 0
+compilation.REPAID_SECONDS['cpu'] = 0
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     nets = [train(pixels(), **LONG) for _ in range(2)]

@@ -14,12 +14,12 @@ from faults_photographs import ARRAYS, IMAGES
 from faults_store import DISKS, STORE
 from test_store import folder_of, get, recipe
 
-from gahb import reproduce as runner
-from gahb import training
-from gahb._machine import interruptible
-from gahb.cli import main
+from gahb._util.signals import interruptible
+from gahb.companion import reproduce as runner
+from gahb.companion.cli import main
 from gahb.released import load_released
-from gahb.training import TrainingFailed, TrainingStopped
+from gahb.training import loop
+from gahb.training.loop import TrainingFailed, TrainingStopped
 
 # --- Trainings that are stopped ---------------------------------------------------------------------------------------
 

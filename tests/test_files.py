@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from gahb import _files
-from gahb._files import read_tensors, remove_leftovers, write_atomically, write_tensors, write_text
+from gahb._util import files
+from gahb._util.files import read_tensors, remove_leftovers, write_atomically, write_tensors, write_text
 
 TENSORS = {
     "floats": torch.arange(6.0).reshape(2, 3),
@@ -140,7 +140,7 @@ def test_no_permission_is_not_damage(tmp_path, monkeypatch):
     def gone(*args, **kwargs):
         raise FileNotFoundError("No such file or directory")
 
-    monkeypatch.setattr(_files.Path, "open", refuse)
+    monkeypatch.setattr(files.Path, "open", refuse)
     monkeypatch.setattr(_files, "safe_open", gone)
     with pytest.raises(PermissionError, match="t may not be read; change its permissions"):
         read_tensors(tmp_path / "t")
@@ -155,7 +155,7 @@ def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as now:
-        now.setattr(_files.Path, "open", refuse)
+        now.setattr(files.Path, "open", refuse)
         with pytest.raises(OSError, match=rf"t cannot be read now \({os.strerror(number)}\); try again") as told:
             read_tensors(tmp_path / "t")
     assert told.value.errno == number and names(tmp_path) == ["t"]
@@ -164,7 +164,7 @@ def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, number):
 
 def test_a_file_that_goes_away_meanwhile_is_absent(tmp_path, monkeypatch):
     write_tensors(tmp_path / "t", TENSORS, ABOUT)
-    monkeypatch.setattr(_files.Path, "is_file", lambda path: True)
+    monkeypatch.setattr(files.Path, "is_file", lambda path: True)
     assert read_tensors(tmp_path / "u") is None
 
 
@@ -184,7 +184,7 @@ def test_damaged_file_in_a_read_only_folder(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(_files.Path, "replace", refuse)
+    monkeypatch.setattr(files.Path, "replace", refuse)
     with pytest.warns(UserWarning, match="not used; it could not be set aside: Read-only file system"):
         assert read_tensors(tmp_path / "t") is None
 
@@ -203,7 +203,7 @@ def test_full_disk_leaves_what_was_there(tmp_path, room):
     assert names(tmp_path) == ["t"]
 
 
-STAGES = {"save_file": (_files, "save_file"), "fsync": (_files.os, "fsync"), "rename": (_files.Path, "replace")}
+STAGES = {"save_file": (_files, "save_file"), "fsync": (files.os, "fsync"), "rename": (files.Path, "replace")}
 NO_SPACE = (OSError(errno.ENOSPC, "No space left on device"), SafetensorError("while serializing: No space left"))
 
 
@@ -244,9 +244,9 @@ def test_a_file_where_the_folder_should_be(tmp_path):
 
 
 def test_flushed_before_it_is_renamed(tmp_path, monkeypatch):
-    order, sync, replace = [], os.fsync, _files.Path.replace
-    monkeypatch.setattr(_files.os, "fsync", lambda number: (order.append("flush"), sync(number)))
-    monkeypatch.setattr(_files.Path, "replace", lambda a, b: (order.append("rename"), replace(a, b))[1])
+    order, sync, replace = [], os.fsync, files.Path.replace
+    monkeypatch.setattr(files.os, "fsync", lambda number: (order.append("flush"), sync(number)))
+    monkeypatch.setattr(files.Path, "replace", lambda a, b: (order.append("rename"), replace(a, b))[1])
     write_text(tmp_path / "t", "é\n")
     assert order == ["flush", "rename"]
     assert (tmp_path / "t").read_bytes() == "é\n".encode()

@@ -5,8 +5,8 @@ import inspect
 import nbformat
 import pytest
 
-from gahb import notebook
-from gahb.reproduce import run_notebook
+from gahb.companion import notebook
+from gahb.companion.reproduce import run_notebook
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import jupytext
 import nbformat
 import pytest
 
-from gahb import claims, notebook, report, scales, store
-from gahb.reproduce import notebooks, reproduce
+from gahb.companion import claims, notebook, report, scales
+from gahb.companion.reproduce import notebooks, reproduce
+from gahb.training import store
 
 NOTEBOOKS = notebooks()
 FIGURES = {f"fig{number:02d}" for number in range(1, 14)}

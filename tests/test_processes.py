@@ -10,15 +10,15 @@ import pytest
 from reader import wait
 from test_notebook import write_notebook
 
-from gahb.reproduce import _threads_of_kernels
+from gahb.companion.reproduce import _threads_of_kernels
 
 # Both begin two works that never end, each of which notes its process.
 TRAIN = """
 import os, sys, time
 from pathlib import Path
 import torch
-from gahb import jobs, store
-from gahb._machine import interruptible
+from gahb.training import parallel, store
+from gahb._util.signals import interruptible
 
 def forever(recipe, *args, **kwargs):
     Path(sys.argv[1], f"{recipe}.pid").write_text(str(os.getpid()))
@@ -37,8 +37,8 @@ if __name__ == "__main__":
 NOTEBOOKS = """
 import sys
 from pathlib import Path
-from gahb import reproduce
-from gahb._machine import interruptible
+from gahb.companion import reproduce
+from gahb._util.signals import interruptible
 
 if __name__ == "__main__":
     root, count = Path(sys.argv[1]), int(sys.argv[2])

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from gahb import claims, report, scales
-from gahb.store import project
+from gahb.companion import claims, report, scales
+from gahb.training.store import project
 
 REPORTS = sorted((project() / "figures").glob("*/report.md"))
 REPORTS = [path for path in REPORTS if path.parent.name in ("laptop", "paper-short")]

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from gahb import scales, store
+from gahb.companion import scales
+from gahb.training import store
 
 
 def test_paper_scale_is_the_papers():
@@ -18,7 +19,7 @@ def test_paper_scale_is_the_papers():
         assert training["network"] == "BFCNN"
         assert training["size"] == {"depth": 20, "channels": 64}
         assert training["batch_size"] == 512
-        assert training["sigma_law"] == "uniform"
+        assert training["noise_distribution"] == "uniform"
     assert paper.class_N == 10_000
     assert paper.contour_alphas == (1.5, 2, 4)
     assert paper.background_alpha == 8

@@ -14,20 +14,20 @@ import safetensors.torch
 import torch
 
 import gahb
-from gahb import store, training
-from gahb.store import identity, load, pick_device, stored, trained
-from gahb.training import Recipe, TrainingStopped, train
+from gahb.training import loop, store
+from gahb.training.loop import Recipe, TrainingStopped, train
+from gahb.training.store import identity, load, load_or_train, pick_device, stored
 
 
 def recipe(name="tiny", **changes):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (12, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    settings = {"images": images, "size": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 160}
+    settings = {"images": images, "network_kwargs": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 160}
     return Recipe(name, {"class": "random"}, **(settings | changes))
 
 
 def get(folder, asked=None, **options):
-    return trained(asked or recipe(), folder, "cpu", progress=False, **options)
+    return load_or_train(asked or recipe(), folder, "cpu", progress=False, **options)
 
 
 def folder_of(root):
@@ -51,16 +51,16 @@ CHANGES = {
     "name": "other",
     "data": {"class": "random", "n": 3},
     "network": "UNet",
-    "size": {"depth": 4, "channels": 4},
+    "network_kwargs": {"depth": 4, "channels": 4},
     "sigma_max": 0.5,
-    "sigma_law": "sqrt-uniform",
-    "weight_power": 1.0,
+    "noise_distribution": "sqrt-uniform",
+    "loss_weighting": 1.0,
     "batch_size": 4,
     "images_seen": 161,
     "optimizer": "muon",
     "learning_rate": 2e-3,
-    "schedule": "one-cycle",
-    "halving_images": 7,
+    "lr_schedule": "one-cycle",
+    "lr_halving_images": 7,
     "precision": "bfloat16",
     "seed": 1,
 }
@@ -76,8 +76,8 @@ def test_nothing_else_is():
     same = [
         recipe(images=None),
         recipe(images=torch.rand(3, 1, 8, 8)),
-        recipe(size={"channels": 4, "depth": 3}),
-        recipe(sigma_max=1, weight_power=0, batch_size=np.int64(8), seed=np.int32(0)),
+        recipe(network_kwargs={"channels": 4, "depth": 3}),
+        recipe(sigma_max=1, loss_weighting=0, batch_size=np.int64(8), seed=np.int32(0)),
         replace(recipe()),
     ]
     assert {identity(one) for one in same} == {identity(recipe())}
@@ -87,10 +87,10 @@ def test_nothing_else_is():
 def test_identity_is_pinned():
     """Written out by hand: if it changes, every store that anyone has trained is lost."""
     settings = (
-        '{"batch_size": 8, "data": {"class": "random"}, "halving_images": 100000000, "images_seen": 160, '
+        '{"batch_size": 8, "data": {"class": "random"}, "lr_halving_images": 100000000, "images_seen": 160, '
         '"learning_rate": 0.001, "name": "tiny", "network": "BFCNN", "optimizer": "adam", "precision": "float32", '
-        '"schedule": "halving", '
-        '"seed": 0, "sigma_law": "uniform", "sigma_max": 1.0, "size": {"channels": 4, "depth": 3}, "weight_power": 0.0}'
+        '"lr_schedule": "halving", '
+        '"seed": 0, "noise_distribution": "uniform", "sigma_max": 1.0, "network_kwargs": {"channels": 4, "depth": 3}, "loss_weighting": 0.0}'
     )
     assert identity(recipe()) == "tiny-" + hashlib.sha256(settings.encode()).hexdigest()[:10] == "tiny-176f6fdd52"
 
@@ -116,10 +116,10 @@ def test_files_and_second_call(tmp_path, monkeypatch, capsys):
     assert {file.name for file in folder.iterdir()} - {".lock"} == held
     about = json.loads((folder / "recipe.json").read_text())
     assert about["recipe"] == {
-        "name": "tiny", "data": {"class": "random"}, "network": "BFCNN", "size": {"depth": 3, "channels": 4},
-        "sigma_max": 1.0, "sigma_law": "uniform", "weight_power": 0.0, "batch_size": 8, "images_seen": 160,
+        "name": "tiny", "data": {"class": "random"}, "network": "BFCNN", "network_kwargs": {"depth": 3, "channels": 4},
+        "sigma_max": 1.0, "noise_distribution": "uniform", "loss_weighting": 0.0, "batch_size": 8, "images_seen": 160,
         "optimizer": "adam",
-        "learning_rate": 1e-3, "schedule": "halving", "halving_images": 100_000_000, "precision": "float32", "seed": 0,
+        "learning_rate": 1e-3, "lr_schedule": "halving", "lr_halving_images": 100_000_000, "precision": "float32", "seed": 0,
     }  # fmt: skip
     made = about["made"]
     assert (made["gahb"], made["torch"], made["device"]) == (gahb.__version__, torch.__version__, "cpu")
@@ -177,7 +177,7 @@ def test_other_images_under_the_same_recipe_are_refused(tmp_path):
 
 def test_colour_and_unet_come_back_the_same(tmp_path):
     colour = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    asked = recipe(images=colour, network="UNet", size={"channels": 4, "blocks": 1})
+    asked = recipe(images=colour, network="UNet", network_kwargs={"channels": 4, "blocks": 1})
     first = get(tmp_path, asked)
     second = load(tmp_path / identity(asked))
     with torch.no_grad():
@@ -193,7 +193,7 @@ def test_default_store(tmp_path, monkeypatch):
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta", "", "CPU ", 3.5])
 def test_unknown_device(device, tmp_path):
     with pytest.raises(ValueError, match=r"device .* is not available here; take auto or one of .*cpu"):
-        trained(recipe(), tmp_path, device)
+        load_or_train(recipe(), tmp_path, device)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -295,7 +295,7 @@ def test_disk_full_keeps_the_last_checkpoint(writes, tmp_path, monkeypatch):
         inner(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("gahb._files.save_file", full)
+        patch.setattr("gahb._util.files.save_file", full)
         with pytest.raises(OSError, match=r"checkpoint.* could not be written in .*No space left.*Free some space"):
             get(tmp_path)
     assert ((folder_of(tmp_path) / "checkpoint.safetensors").read_bytes() == before) == (writes == 0)
@@ -327,6 +327,6 @@ def test_leftovers_are_removed(tmp_path):
 
 def test_a_name_is_no_recipe(tmp_path):
     with pytest.raises(TypeError, match=r"recipe must be a .*Recipe, got str"):
-        trained("disks", tmp_path)
+        load_or_train("disks", tmp_path)
     with pytest.raises(TypeError, match="name must be text, got None"):
         Recipe(None, {})

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_store import assert_undisturbed, recipe
 
-from gahb.store import identity, load, stored
+from gahb.training.store import identity, load, stored
 
 
 @pytest.fixture
@@ -29,14 +29,15 @@ import torch
 import torch._dynamo  # as the first optimizer would, in each child
 torch.set_num_threads(1)
 warnings.simplefilter("error")
-from gahb import _files, store, training
-from gahb.training import Recipe
+from gahb._util import files
+from gahb.training import store, loop
+from gahb.training.loop import Recipe
 
 root = sys.argv[1]
 images = torch.randint(0, 256, (12, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 def recipe(seen):
-    return Recipe("tiny", {"class": "random"}, images, size={"depth": 3, "channels": 4}, batch_size=8, images_seen=seen)
+    return Recipe("tiny", {"class": "random"}, images, network_kwargs={"depth": 3, "channels": 4}, batch_size=8, images_seen=seen)
 
 def get(folder, seen):
     return store.trained(recipe(seen), folder, "cpu", progress=False)
@@ -79,7 +80,7 @@ def test_kill_at_any_moment(tmp_path):
         draw, kills, runs = random.Random(0), 0, 0
 
         def suicidal(number, after):  # dies at its number-th rename, before or after it
-            inner, calls = _files.Path.replace, [0]
+            inner, calls = files.Path.replace, [0]
             def replace(self, target):
                 calls[0] += 1
                 if calls[0] == number and not after:
@@ -87,7 +88,7 @@ def test_kill_at_any_moment(tmp_path):
                 inner(self, target)
                 if calls[0] == number:
                     os.kill(os.getpid(), signal.SIGKILL)
-            _files.Path.replace = replace
+            files.Path.replace = replace
             get(root + "/killed", SEEN)
 
         def bytes_of(name):
@@ -154,7 +155,7 @@ store.train = inner
 """
 
 SIGNALS = """
-from gahb._machine import interruptible
+from gahb._util.signals import interruptible
 name = root + "/" + store.identity(recipe(10**8))
 inner, calls = training.draw_sigmas, [0]
 def counted(*args):
@@ -182,7 +183,7 @@ for number in (signal.SIGINT, signal.SIGTERM):
     os.kill(pid, number)
     status = outcome(pid)
     seconds = time.monotonic() - begun
-    times.append((status, seconds, _files.read_tensors(name + "/checkpoint.safetensors")[1]["state"]["seen"]))
+    times.append((status, seconds, files.read_tensors(name + "/checkpoint.safetensors")[1]["state"]["seen"]))
 result = {"rivals": rivals, "waited": waited, "after": after, "times": times}
 print(json.dumps(result | {"name": store.identity(recipe(160))}))
 """
@@ -240,11 +241,11 @@ def test_training_needs_six_packages_only(tmp_path):
     import gahb
     data = {"class": "c_alpha", "n": 6, "size": 8, "alpha": 2.0}
     for data in (data, {"class": "disks", "n": 6, "size": 12}, {"class": "sinusoids", "n": 6, "size": 8}):
-        recipe = gahb.Recipe("tiny", data, size={"depth": 3, "channels": 4}, batch_size=8, images_seen=16)
-        assert gahb.trained(recipe, sys.argv[1], "cpu").noise[0].weight.shape == (4, 1, 3, 3)
+        recipe = gahb.Recipe("tiny", data, network_kwargs={"depth": 3, "channels": 4}, batch_size=8, images_seen=16)
+        assert gahb.load_or_train(recipe, sys.argv[1], "cpu").noise[0].weight.shape == (4, 1, 3, 3)
     faces = gahb.datasets.faces(sys.argv[2], 8, 3, 2)
-    recipe = gahb.Recipe("faces", {"n": 3}, faces.part("S1"), size={"depth": 3, "channels": 4}, images_seen=16)
-    gahb.trained(recipe, sys.argv[1], "cpu")
+    recipe = gahb.Recipe("faces", {"n": 3}, faces.part("S1"), network_kwargs={"depth": 3, "channels": 4}, images_seen=16)
+    gahb.load_or_train(recipe, sys.argv[1], "cpu")
     assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
     """
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=np.uint8)

@@ -11,10 +11,10 @@ from PIL import Image
 from test_photographs import picture
 from test_sources import PAGE, damage, fill
 
-from gahb import scales
-from gahb.cli import main
+from gahb.companion import scales
+from gahb.companion.cli import main
 from gahb.datasets import faces
-from gahb.survey import contact_sheet, survey
+from gahb.datasets.survey import contact_sheet, survey
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import torch
 from torch.nn import functional as F
 
 import gahb
-from gahb import training
-from gahb._files import write_tensors
-from gahb.training import Recipe, TrainingStopped, train
+from gahb._util.files import write_tensors
+from gahb.training import loop
+from gahb.training.loop import Recipe, TrainingStopped, train
 
-TINY = {"size": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 240, "progress": False}
+TINY = {"network_kwargs": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 240, "progress": False}
 
 
 def pixels(n=12, channels=1, seed=0):
@@ -106,8 +106,8 @@ def reference(x_all, steps, batch, rates, channels, seed, law, sigma_max, power)
 )
 def test_steps_equal_a_plain_reference(law, power, channels):
     x = pixels(channels=channels).float() / 255
-    how = {"sigma_law": law, "weight_power": power, "sigma_max": 0.7, "learning_rate": 2e-3, "seed": 3}
-    net = train(x, **{**TINY, "images_seen": 32}, halving_images=16, **how)
+    how = {"noise_distribution": law, "loss_weighting": power, "sigma_max": 0.7, "learning_rate": 2e-3, "seed": 3}
+    net = train(x, **{**TINY, "images_seen": 32}, lr_halving_images=16, **how)
     weights, running, losses = reference(x, 4, 8, [2e-3, 2e-3, 1e-3, 1e-3], 4, 3, law, 0.7, power)
     ours = dict(net.named_parameters())
     # 1 % of a step: float32 sums in another order.
@@ -120,11 +120,11 @@ def test_steps_equal_a_plain_reference(law, power, channels):
     assert not net.training
 
 
-def test_sigma_laws():
+def test_noise_distributions():
     uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     flat = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5), uniform)
-    low = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5, sigma_law="sqrt-uniform"), uniform)
-    lowest = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5, sigma_law="log-uniform"), uniform)
+    low = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5, noise_distribution="sqrt-uniform"), uniform)
+    lowest = training.draw_sigmas(Recipe("a", {}, sigma_max=0.5, noise_distribution="log-uniform"), uniform)
     assert lowest.min() >= 0.5 / 200 and lowest.max() <= 0.5
     # Distribution functions s / 0.5, sqrt(s / 0.5) and 1 - log(0.5 / s) / log(200), to four standard errors.
     for s in (0.05, 0.125, 0.3):
@@ -134,9 +134,9 @@ def test_sigma_laws():
 
 
 def test_learning_rates():
-    halving = Recipe("a", {}, learning_rate=0.4, halving_images=100, images_seen=1000)
+    halving = Recipe("a", {}, learning_rate=0.4, lr_halving_images=100, images_seen=1000)
     assert [training.learning_rate(halving, seen) for seen in (0, 99, 100, 250)] == [0.4, 0.4, 0.2, 0.1]
-    cycle = Recipe("a", {}, learning_rate=0.4, schedule="one-cycle", images_seen=1000)
+    cycle = Recipe("a", {}, learning_rate=0.4, lr_schedule="one-cycle", images_seen=1000)
     for seen, rate in ((0, 0.016), (50, 0.208), (100, 0.4), (550, 0.2), (325, 0.4 * (2 + math.sqrt(2)) / 4), (1000, 0)):
         assert training.learning_rate(cycle, seen) == pytest.approx(rate, abs=1e-12)
 
@@ -144,15 +144,20 @@ def test_learning_rates():
 def test_the_defaults_are_the_papers():
     recipe = Recipe("a", {})
     assert (recipe.network, recipe.size) == ("BFCNN", {"depth": 20, "channels": 64})
-    assert (recipe.batch_size, recipe.learning_rate, recipe.sigma_max, recipe.sigma_law) == (512, 1e-3, 1.0, "uniform")
-    assert (recipe.weight_power, recipe.schedule, recipe.halving_images) == (0.0, "halving", 100 * 10**6)
+    assert (recipe.batch_size, recipe.learning_rate, recipe.sigma_max, recipe.noise_distribution) == (
+        512,
+        1e-3,
+        1.0,
+        "uniform",
+    )
+    assert (recipe.loss_weighting, recipe.schedule, recipe.lr_halving_images) == (0.0, "halving", 100 * 10**6)
 
 
 def test_training_learns():
     """Constant images: a denoiser that averages the pixels gains far more than 6 dB."""
     levels = torch.rand(200, 1, 1, 1, generator=torch.Generator().manual_seed(1)).expand(-1, 1, 8, 8)
-    how = {"schedule": "one-cycle", "sigma_max": 0.5, "learning_rate": 1e-2, "images_seen": 6_400, "batch_size": 16}
-    net = train(levels[:100], size={"depth": 4, "channels": 8}, progress=False, **how)
+    how = {"lr_schedule": "one-cycle", "sigma_max": 0.5, "learning_rate": 1e-2, "images_seen": 6_400, "batch_size": 16}
+    net = train(levels[:100], network_kwargs={"depth": 4, "channels": 8}, progress=False, **how)
     noise = 0.2 * torch.randn(100, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         error = (net(levels[100:] + noise) - levels[100:]).square().mean()
@@ -258,7 +263,7 @@ def test_auto_precision_follows_the_device(units, meaning, monkeypatch):
 
 @pytest.mark.parametrize(("seen", "batch"), [(400, 8), (401, 8), (7, 8), (10_050, 64), (1, 1)])
 def test_history_rises_to_the_last_whole_batch(seen, batch):
-    net = train(pixels(), **(TINY | {"images_seen": seen, "batch_size": batch, "schedule": "one-cycle"}))
+    net = train(pixels(), **(TINY | {"images_seen": seen, "batch_size": batch, "lr_schedule": "one-cycle"}))
     images, seconds = ([row[key] for row in net.history] for key in ("images", "seconds"))
     assert images[-1] == math.ceil(seen / batch) * batch
     assert all(b > a for a, b in pairwise(images)) and all(i % batch == 0 for i in images)
@@ -292,7 +297,7 @@ class Terminal:
 @pytest.mark.parametrize(("tty", "pause", "low", "high"), [(True, 30, 2, 10), (False, 30, 0, 0), (False, 0.3, 1, 4)])
 def test_lines_of_progress(tty, pause, low, high, monkeypatch, tmp_path):
     """0.9 s of training: at most a tick in half a second on a terminal, a line in ``pause`` seconds in a log."""
-    monkeypatch.setattr("gahb._machine.LOG_SECONDS", pause)
+    monkeypatch.setattr("gahb._util.progress.LOG_SECONDS", pause)
     terminal = Terminal(tty)
     monkeypatch.setattr(sys, "stderr", terminal)
     with pytest.raises(TrainingStopped):
@@ -317,16 +322,16 @@ def test_no_progress_if_none_is_wanted(capsys):
         ({"images_seen": 1.5}, TypeError, "images_seen"),
         ({"learning_rate": -1}, ValueError, "learning_rate"),
         ({"sigma_max": math.nan}, ValueError, "sigma_max"),
-        ({"weight_power": math.inf}, ValueError, "weight_power"),
+        ({"loss_weighting": math.inf}, ValueError, "loss_weighting"),
         ({"seed": -1}, ValueError, "seed"),
         ({"network": "ResNet"}, ValueError, "network must be one of BFCNN, UNet, ResUNet"),
-        ({"sigma_law": "normal"}, ValueError, "sigma_law"),
-        ({"schedule": "linear"}, ValueError, "schedule"),
+        ({"noise_distribution": "normal"}, ValueError, "noise_distribution"),
+        ({"lr_schedule": "linear"}, ValueError, "lr_schedule"),
         ({"precision": "float16"}, ValueError, "precision"),
         ({"size": 20}, TypeError, "size must be a dict"),
-        ({"size": {"depth": torch.ones(1)}}, TypeError, "size must hold only"),
+        ({"network_kwargs": {"depth": torch.ones(1)}}, TypeError, "size must hold only"),
         (
-            {"size": {"dept": 3}},
+            {"network_kwargs": {"dept": 3}},
             ValueError,
             "size of BFCNN may have channels, depth, first_relu, in_channels, got dept",
         ),

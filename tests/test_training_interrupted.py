@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from test_training import TINY, assert_same_weights, pixels, undisturbed, without_seconds
 
-from gahb import training
-from gahb._machine import interruptible
-from gahb.training import HeldSignals, Recipe, TrainingFailed, TrainingStopped, train
+from gahb._util.signals import interruptible
+from gahb.training import loop
+from gahb.training.loop import HeldSignals, Recipe, TrainingFailed, TrainingStopped, train
 
 
 def in_pieces(limit, stop, checkpoint, **settings):
@@ -29,10 +29,10 @@ def in_pieces(limit, stop, checkpoint, **settings):
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}, {"weight_power": "balanced"}], ids=str
+    "how", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}, {"loss_weighting": "balanced"}], ids=str
 )
 def test_pieces_of_a_time_limit_equal_one_go(tmp_path, how):
-    how = how | {"schedule": "one-cycle"}
+    how = how | {"lr_schedule": "one-cycle"}
     whole = train(pixels(), **TINY, **how)
     stops, net = in_pieces(60, TrainingStopped, tmp_path / "c", **how, time_limit=1e-4)
     assert stops == 29  # one step each

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock
 
-from gahb._files import read_tensors, remove_leftovers, write_tensors, write_text
+from gahb._util.files import read_tensors, remove_leftovers, write_tensors, write_text
 
 
 def through(cache, asked, fingerprint, prepare):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from gahb import _checks
+from gahb._util import checks
 
 BLOCK = 256  # images synthesized at once: few enough for the processor's cache
 
@@ -109,11 +109,11 @@ def backgrounds(n, size, beta, seed=0):
 
 
 def _start(n, size, seed, **regularities):
-    _checks.count(n, "n")
-    _checks.count(size, "size", 4)
+    checks.count(n, "n")
+    checks.count(size, "size", 4)
     for name, value in regularities.items():
-        _checks.positive(value, name)
-    return _checks.generator(seed)
+        checks.positive(value, name)
+    return checks.generator(seed)
 
 
 def _draw(rng, size):

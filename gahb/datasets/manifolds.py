@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from gahb import _checks
+from gahb._util import checks
 from gahb.datasets.geometric import c_alpha
 
 EDGE = 0.5  # standard deviation of the blur of a disk's edge, pixels
@@ -91,7 +91,7 @@ def disk_at(parameters, size):
         raise ValueError(f"parameters must be (n, 5) finite numbers, got shape {tuple(parameters.shape)}")
     if (parameters[:, 2] <= EDGE).any():
         raise ValueError(f"the radius of a disk must be above {EDGE} pixel, got {float(parameters[:, 2].min())}")
-    _checks.count(size, "size")
+    checks.count(size, "size")
     return _render_disks(parameters, size)[:, None].float(), _tangents(_render_disks, parameters, size).float()
 
 
@@ -113,9 +113,9 @@ def disk_parameters(n, size, seed=0):
     ValueError, TypeError
         As :func:`disks`.
     """
-    _checks.count(n, "n")
-    _checks.count(size, "size", 12)
-    u = torch.from_numpy(_checks.generator(seed).random((n, 5)))
+    checks.count(n, "n")
+    checks.count(size, "size", 12)
+    u = torch.from_numpy(checks.generator(seed).random((n, 5)))
     margin = 3 * EDGE
     radius = MIN_RADIUS + u[:, 2] * (size / 2 - margin - MIN_RADIUS)
     low = radius + margin - 0.5  # pixel centres have whole coordinates, the frame ends half a pixel out
@@ -183,9 +183,9 @@ def sinusoid_tangents(n, size, seed=0):
 
 
 def _sinusoid_parameters(n, size, seed):
-    _checks.count(n, "n")
-    _checks.count(size, "size", 4)
-    u = torch.from_numpy(_checks.generator(seed).random((n, 2)))
+    checks.count(n, "n")
+    checks.count(size, "size", 4)
+    u = torch.from_numpy(checks.generator(seed).random((n, 2)))
     return torch.stack([u[:, 0], 2 * math.pi * u[:, 1]], dim=1)
 
 
@@ -217,9 +217,9 @@ def scaled_image(image, n, seed=0):
     ValueError, TypeError
         If ``image`` is not one finite floating-point image, or ``n`` or ``seed`` no integer in range.
     """
-    image = _checks.one_image(image, "image")
-    _checks.count(n, "n")
-    intensity = torch.from_numpy(_checks.generator(seed).random(n)).to(image.device)
+    image = checks.one_image(image, "image")
+    checks.count(n, "n")
+    intensity = torch.from_numpy(checks.generator(seed).random(n)).to(image.device)
     return (intensity[:, None, None, None] * image).float()
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from gahb import _checks
-from gahb.datasets import _cache, _pixels, _sources
+from gahb._util import checks
+from gahb.datasets import _cache, _pixels, _readers
 
 PREPARATION = 1  # raised when the same source would be prepared differently: what is kept is then made again
 DUPLICATE = 0.95  # mean-removed correlation at 20x20 above which two photographs are one
@@ -26,7 +26,7 @@ class Photographs:
     pixels : Tensor (n, 1, size, size), uint8
         All photographs kept, in order.
     N, test_size : int
-        Sizes of S1 (and of S2), and of the test set.
+        Sizes of S1 (and of S2; 0: test images alone) and of the test set.
     manifest : dict
         Where they come from and what was done: source, count, file names, unreadable files, closed folders,
         near duplicates dropped, positions of the parts, SHA-256 of the pixels.
@@ -71,9 +71,9 @@ class Photographs:
         ValueError, TypeError
             If there is no such part, or ``n`` is not an integer from 1 to its size.
         """
-        _checks.choice(name, "part", ("S1", "S2", "test"))
+        checks.choice(name, "part", ("S1", "S2", "test"))
         full = self.test_size if name == "test" else self.N
-        n = full if n is None else _checks.count(n, "n")
+        n = full if n is None else checks.count(n, "n")
         if n > full:
             raise ValueError(f"{name} holds {full} images, {n} were asked for; prepare more with N={n}")
         return self.pixels[_positions(len(self.pixels), self.N, self.test_size)[name][:n]]
@@ -94,7 +94,7 @@ def faces(source=None, size=40, N=10_000, test_size=1_000, cache=None):
         Height and width, pixels. Photographs are made gray by the mean of their channels, cropped
         to the central square (160x160 of CelebA's 178x218) and resized with antialiasing.
     N : int
-        Images in each of S1 and S2.
+        Images in each of S1 and S2; 0 for a test set alone.
     test_size : int
         Images in the test set.
     cache : str or Path, optional
@@ -130,7 +130,7 @@ def scenes(source=None, size=32, N=20_000, test_size=1_000, cache=None):
     size : int
         Height and width, pixels.
     N : int
-        Images in each of S1 and S2.
+        Images in each of S1 and S2; 0 for a test set alone.
     test_size : int
         Images in the test set.
     cache : str or Path, optional
@@ -178,10 +178,10 @@ def _check_pixels(pixels):
 
 def _photographs(kind, source, size, N, test_size, cache):
     size, N, test_size = (
-        _checks.count(value, name, low)
-        for value, name, low in ((size, "size", 4), (N, "N", 1), (test_size, "test_size", 1))
+        checks.count(value, name, low)
+        for value, name, low in ((size, "size", 4), (N, "N", 0), (test_size, "test_size", 1))
     )
-    reader = _sources.open_source(kind, source, 2 * N + test_size)
+    reader = _readers.open_source(kind, source, 2 * N + test_size)
 
     def prepare():
         return _prepare(kind, reader, size, N, test_size)
@@ -207,7 +207,7 @@ def _prepare(kind, reader, size, N, test_size):
     if len(kept) < needed:
         raise ValueError(_too_few(kind, reader, len(kept), len(pixels), unreadable, N, test_size))
     if reader.closed:
-        warnings.warn(f"{kind}: {reader} is not read as a whole. {_sources.told_closed(reader)}", stacklevel=4)
+        warnings.warn(f"{kind}: {reader} is not read as a whole. {_readers.told_closed(reader)}", stacklevel=4)
     pixels = pixels[kept]
     manifest = {
         "kind": kind,
@@ -233,7 +233,7 @@ def _too_few(kind, reader, kept, read, unreadable, N, test_size):
     if unreadable:
         message += f" Unreadable, for example: {', '.join(unreadable[:3])}."
     hint = "" if len(reader) else reader.hint()
-    return " ".join(part for part in (message, _sources.told_closed(reader), hint) if part)
+    return " ".join(part for part in (message, _readers.told_closed(reader), hint) if part)
 
 
 def spread(n, take):
@@ -276,8 +276,8 @@ def near_duplicates(pixels, threshold=DUPLICATE, block=512):
         If ``pixels`` is not a uint8 tensor of that shape, or another argument is not positive.
     """
     _check_pixels(pixels)
-    _checks.positive(threshold, "threshold")
-    _checks.count(block, "block")
+    checks.positive(threshold, "threshold")
+    checks.count(block, "block")
     if pixels.ndim != 4 or pixels.shape[1] != 1:
         raise ValueError(f"pixels must have shape (n, 1, H, W), got {tuple(pixels.shape)}")
     small = torch.cat([_pixels.resize(as_float(part), 20) for part in pixels.split(4096)]).flatten(1)

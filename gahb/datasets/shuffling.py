@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from gahb import _checks
+from gahb._util import checks
 
 
 def permutation(d, seed=0):
@@ -28,8 +28,8 @@ def permutation(d, seed=0):
     ValueError, TypeError
         If ``d`` or ``seed`` is not an integer in range.
     """
-    _checks.count(d, "d")
-    return torch.from_numpy(np.random.RandomState(_checks.count(seed, "seed", 0)).permutation(d))
+    checks.count(d, "d")
+    return torch.from_numpy(np.random.RandomState(checks.count(seed, "seed", 0)).permutation(d))
 
 
 def shuffled(images, seed=0):
@@ -79,6 +79,6 @@ def unshuffled(images, seed=0):
 
 
 def _move(images, order_of, seed):
-    _checks.images(images, "images", uint8=True)
+    checks.images(images, "images", uint8=True)
     order = order_of(permutation(images.shape[2] * images.shape[3], seed)).to(images.device)
     return images.flatten(2)[:, :, order].view(images.shape)

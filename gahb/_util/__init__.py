@@ -1,0 +1,1 @@
+"""Small tools without science: argument checks, whole files, devices, signals, progress."""

@@ -1,0 +1,104 @@
+"""Ctrl-C and SIGTERM: when a training answers them, and who hears them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+PATIENCE = 2.0  # seconds after which a second signal interrupts the step under way
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGTERM (a cluster's time limit, ``kill``) raises KeyboardInterrupt, as Ctrl-C does.
+
+    The former handler is restored on exit. Does nothing outside the main thread.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C, which a terminal sends to all; their parent ends them.
+
+    Does nothing outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def end_with_parent() -> None:
+    """End this process, by SIGTERM, soon after its parent has died for any reason."""
+
+    def watch(parent: multiprocessing.process.BaseProcess) -> None:
+        parent.join()
+        while True:  # the first signal may only end a training, with its checkpoint
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    threading.Thread(target=watch, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+class HeldSignals:
+    """Inside, SIGINT and SIGTERM wait for :meth:`deliver`, so that a step is never left half done.
+
+    A second signal, more than two seconds after the first, interrupts at once (``forced``): the state of the
+    training may then be torn. Ignored signals, those that end the process at once, and everything outside the main
+    thread are left alone.
+    """
+
+    def __init__(self) -> None:
+        self.forced = False
+        self._waiting: list[tuple[int, FrameType | None]] = []
+        self._first = 0.0
+        self._former: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> "HeldSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(number)):
+                    self._former[number] = signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        if kind is None:
+            self.deliver()
+
+    def deliver(self) -> None:
+        """Call the former handlers of the signals that wait."""
+        while self._waiting:
+            number, frame = self._waiting.pop(0)
+            self._former[number](number, frame)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        if self._waiting and time.monotonic() - self._first > PATIENCE:
+            self.forced = True
+            self._former[number](number, frame)
+        elif not self._waiting:
+            self._first = time.monotonic()
+        self._waiting.append((number, frame))

@@ -1,0 +1,327 @@
+"""Explorers in a notebook: move a slider, and see what a denoiser does (notebooks 03 and 05)."""
+
+import asyncio
+import base64
+import html
+import io
+import math
+import time
+from functools import lru_cache, partial
+from pathlib import Path
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+import gahb
+from gahb import bases, datasets
+from gahb.companion import plotting
+from gahb.datasets._pixels import read_gray, to_pixels
+from gahb.training import store as stores
+
+OWN = "of this notebook"
+DISK = ("row", "column", "radius", "foreground", "background")
+SLOW, REST = 0.5, 0.4  # seconds a whole picture may take at each move; seconds without a move before a slow one is made
+
+
+class Explorer(widgets.VBox):
+    """Controls above a picture that follows them. A viewer without widgets shows the picture alone.
+
+    Parameters
+    ----------
+    controls : dict of widgets
+        By name.
+    draw : callable
+        Takes the value of each control under its name, returns a figure.
+    draw_at_once : callable, optional
+        The same for the part of the picture that costs little. Where the whole takes long, this part
+        follows the sliders, and the whole is drawn when they rest.
+
+    Attributes
+    ----------
+    controls : dict of widgets
+        ``explorers.controls["k"].value = 3`` is the same as moving that slider.
+    picture : widgets.Image
+    message : widgets.HTML
+        What went wrong at the last move, else empty.
+    """
+
+    def __init__(self, controls, draw, draw_at_once=None):
+        self.controls = controls
+        width = {"width": "100%", "max_width": f"{100 * plotting.WIDTH:.0f}px"}
+        self.picture = widgets.Image(layout=width)
+        self.message = widgets.HTML()
+        self._draw, self._draw_at_once, self._seconds, self._waiting = draw, draw_at_once, 0.0, None
+        columns = {"grid_template_columns": "repeat(auto-fit, minmax(270px, 1fr))"}  # as many as there is room for
+        panel = widgets.GridBox(list(controls.values()), layout=width | columns)
+        super().__init__([panel, self.message, self.picture])
+        self._whole()
+        for control in controls.values():
+            control.observe(self._moved, "value")
+
+    def _moved(self, change):
+        if self._waiting is not None:
+            self._waiting.cancel()
+        loop = _running_loop()
+        if self._draw_at_once is None or self._seconds <= SLOW or loop is None:
+            self._try(self._whole)
+        else:
+            self._try(lambda: self._show(self._draw_at_once))
+            self._waiting = loop.call_later(REST, self._try, self._whole)
+
+    def _whole(self):
+        begun = time.monotonic()
+        self._show(self._draw)
+        self._seconds = time.monotonic() - begun
+
+    def _show(self, draw):
+        self.picture.value = png(draw(**{name: control.value for name, control in self.controls.items()}))
+
+    def _try(self, follow):
+        try:
+            follow()
+            self.message.value = ""
+        except Exception as error:  # raised here, it would be seen nowhere
+            self.message.value = f"<b>{html.escape(str(error) or type(error).__name__)}</b>"
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        return None if bundle is None else bundle | {"image/png": base64.b64encode(self.picture.value).decode()}
+
+
+def adaptive_basis(net, images, store=None, sigma=0.15, seed=0):
+    """Explorer of notebook 03: one image, its noise, a denoiser, and the basis in which it shrinks.
+
+    Parameters
+    ----------
+    net : nn.Module
+        The notebook's own denoiser; those of the store for images of this size stand beside it.
+    images : Tensor (B, C, H, W)
+        Images to choose from, intensities in [0, 1]; a file of one's own takes their place until
+        another of them is chosen.
+    store : str or Path, optional
+        Folder of trained denoisers; see :func:`gahb.training.store.default_store`.
+    sigma : float
+        Noise level to begin with, intensities.
+    seed : int
+        Seed of the noise.
+
+    Returns
+    -------
+    Explorer
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As :func:`gahb.bases.analyse` for the first picture; what goes wrong later is in ``message``.
+    """
+    store, device, size = Path(store or stores.default_store()).expanduser(), images.device, images.shape[-1]
+
+    @lru_cache(maxsize=1)
+    def network(name):
+        return net if name == OWN else _of_store(store / name, device)
+
+    @lru_cache(maxsize=1)  # so that moving k alone computes nothing
+    def analysis(name, image, sigma):
+        clean = images[image] if isinstance(image, int) else _of_file(image, size).to(images)
+        return bases.analyse(network(name), clean, sigma, seed)
+
+    def draw(denoiser, image, file, sigma, k):
+        return draw_basis(analysis(denoiser, bytes(file[0]["content"]) if file else image, sigma), k)
+
+    controls = {
+        "denoiser": widgets.Dropdown(options=[OWN, *_of_size(store, size)], **_labelled("denoiser")),
+        "image": _slider(widgets.IntSlider, "test image", 0, len(images) - 1, 0),
+        "file": widgets.FileUpload(accept="image/*", description="own image", layout={"margin": "2px 2px 2px 6em"}),
+        "sigma": _noise_slider(sigma),
+        "k": _slider(widgets.IntSlider, "vector k", 1, images[0].numel(), 1),
+    }
+    controls["image"].observe(lambda change: setattr(controls["file"], "value", ()), "value")
+    return Explorer(controls, draw)
+
+
+def disk(net, size, sigma=0.04, seed=0):
+    """Explorer of notebook 05: move a disk, and compare its tangent space with the adaptive basis.
+
+    Parameters
+    ----------
+    net : nn.Module
+        A denoiser of disks.
+    size : int
+        Height and width of its images, pixels, at least 9.
+    sigma : float
+        Noise level to begin with, intensities.
+    seed : int
+        Seed of the noise.
+
+    Returns
+    -------
+    Explorer
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As :func:`gahb.bases.analyse` for the first picture; what goes wrong later is in ``message``.
+    """
+    device = next(net.parameters()).device
+
+    def draw(analyse, sigma, **parameters):
+        images, tangents = datasets.disk_at([list(parameters.values())], size)
+        return draw_disk(analyse(net, images[0].to(device), sigma, seed), tangents[0])
+
+    middle, largest = (size - 1) / 2, size / 2 - 1.5  # as in the images of the class
+    ranges = ((0, size - 1, middle), (0, size - 1, middle), (3, largest, 0.6 * largest), (0, 1, 0.9), (0, 1, 0.2))
+    controls = {
+        name: _slider(widgets.FloatSlider, name, low, high, start, step=0.05 if high == 1 else 0.5)
+        for name, (low, high, start) in zip(DISK, ranges, strict=True)
+    }
+    controls["sigma"] = _noise_slider(sigma)
+    return Explorer(controls, partial(draw, bases.analyse), partial(draw, bases.denoise))
+
+
+def draw_basis(analysis, k):
+    """Images, factors, coefficients and one vector of an analysis.
+
+    Parameters
+    ----------
+    analysis : gahb.bases.Analysis
+        With a basis.
+    k : int
+        Which vector, from 1.
+
+    Returns
+    -------
+    Figure
+    """
+    shrinkage, coefficients = analysis.basis.shrinkage.cpu(), analysis.coefficients.cpu()
+    fig = Figure(figsize=(plotting.WIDTH, 4.6))
+    grid = fig.add_gridspec(2, 4, left=0.085, right=0.915, top=0.94, bottom=0.115, hspace=0.16, wspace=0.06)
+    _show_images(fig, grid, analysis)
+    title = f"{_name(k)}: λ = {shrinkage[k - 1]:.3f}, ⟨x, e⟩ = {coefficients[k - 1]:.2f}"
+    _show_vector(fig.add_subplot(grid[0, 3]), analysis.basis.vectors[k - 1].cpu(), title)
+    ax = fig.add_subplot(grid[1, :])
+    _decay(ax, shrinkage, coefficients)
+    ax.axvline(k, color="0.6", linewidth=1, zorder=0)
+    ax.plot(k, shrinkage[k - 1], "o", color=plotting.COLOURS["shrinkage"])
+    rank = f"effective rank {bases.effective_rank(shrinkage):.1f} of {len(shrinkage)}"
+    ax.set_title(f"{rank}, asymmetry {analysis.basis.asymmetry:.2f}", fontsize=9)
+    return fig
+
+
+def draw_disk(analysis, tangents):
+    """Images of a disk, its tangent vectors, and the first five vectors of the basis, if there is one.
+
+    Parameters
+    ----------
+    analysis : gahb.bases.Analysis
+    tangents : Tensor (5, H, W)
+        In the order of :func:`gahb.datasets.disk_at`.
+
+    Returns
+    -------
+    Figure
+    """
+    fig = Figure(figsize=(plotting.WIDTH, 6))
+    grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.36, wspace=0.08)
+    _show_images(fig, grid, analysis)
+    for column, name in enumerate(DISK):
+        _show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
+    if analysis.basis is None:
+        fig.text(0.5, 0.17, "the basis follows when the sliders rest", ha="center", fontsize=9, color="0.4")
+        return fig
+    shrinkage, vectors = analysis.basis.shrinkage.cpu(), analysis.basis.vectors[:5].cpu()
+    _decay(fig.add_axes((0.69, 0.765, 0.22, 0.195)), shrinkage, analysis.coefficients.cpu())
+    for column, vector in enumerate(vectors):
+        _show_vector(fig.add_subplot(grid[2, column]), vector, f"{_name(column + 1)}: λ = {shrinkage[column]:.2f}")
+    cosine = bases.subspace_cosine(vectors, tangents)
+    text = f"cosine of the largest angle between the span of these five and the tangent space: {cosine:.2f}"
+    fig.text(0.5, 0.322, text, ha="center", fontsize=9)
+    return fig
+
+
+def png(fig):
+    """A figure as a PNG of 100 dots an inch.
+
+    Parameters
+    ----------
+    fig : Figure
+
+    Returns
+    -------
+    bytes
+    """
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def _show_images(fig, grid, analysis):
+    psnr = [float(gahb.psnr(analysis.clean, image)) for image in (analysis.noisy, analysis.denoised)]
+    titles = ("clean", f"noisy, {psnr[0]:.1f} dB", f"denoised, {psnr[1]:.1f} dB")
+    for column, (image, title) in enumerate(zip(analysis.images, titles, strict=True)):
+        ax = fig.add_subplot(grid[0, column])
+        plotting.show_image(ax, image, title)
+        ax.set_axis_off()  # invisible ticks take a third of the time of a move
+
+
+def _show_vector(ax, vector, title):
+    plotting.show_vector(ax, vector, title)
+    ax.set_axis_off()
+
+
+def _decay(ax, shrinkage, coefficients):
+    plotting.decay(ax, shrinkage, coefficients)
+    for each in ax.figure.axes:
+        each.minorticks_off()  # they take a third of the time of a move
+        for axis in (each.xaxis, each.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_major_formatter("{x:g}")  # not 10^x: mathtext is parsed anew for each picture
+        each.yaxis.label.set_size(8)
+
+
+def _name(k):
+    """e with the index k, as text: mathtext is parsed anew for each title, too slowly for a slider."""
+    return "e" + str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def _running_loop():
+    """The event loop of a kernel, None elsewhere."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _slider(kind, label, low, high, value, **options):
+    return kind(value, min=low, max=high, **_labelled(label), **options)
+
+
+def _noise_slider(sigma):
+    """From a tenth of ``sigma`` to ten times as much: steps from there, or the browser would move it to its own."""
+    start = math.log10(sigma)
+    return _slider(widgets.FloatLogSlider, "noise σ", start - 1, start + 1, sigma, step=0.05, readout_format=".3f")
+
+
+def _labelled(label):
+    return {"description": label, "style": {"description_width": "6em"}, "layout": {"width": "auto"}}
+
+
+def _of_size(store, size):
+    """Folders of a store whose denoisers were trained on images of this size."""
+    rows = stores.stored(store)
+    return [row["folder"] for row in rows if row.get("recipe", {}).get("data", {}).get("size") == size]
+
+
+def _of_store(folder, device):
+    net = stores.load(folder, str(device))
+    if net is None:
+        raise ValueError(f"the weights in {folder.name} are damaged or gone; train that denoiser again")
+    return net
+
+
+def _of_file(content, size):
+    """A photograph (1, size, size) from the bytes of an image file."""
+    try:
+        gray, _ = read_gray(io.BytesIO(content))
+    except Exception:  # each of Pillow's decoders has errors of its own
+        raise ValueError("this file is no image that can be read; take a PNG or JPEG") from None
+    return datasets.as_float(to_pixels(gray, size))[0]

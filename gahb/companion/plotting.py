@@ -1,0 +1,229 @@
+"""The look of a figure: one colour for one thing, one gray scale for images, and what made it."""
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import filelock
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from IPython.display import Image, display
+from matplotlib.patches import Patch
+
+from gahb import __version__, stats
+from gahb._util.files import read_json, write_atomically, write_text
+
+# One colour for one thing in all figures.
+COLOURS = {
+    "train": "#332288",
+    "test": "#b8860b",
+    "S1": "#8172b3",
+    "S2": "#937860",
+    "pair": "#1f77b4",
+    "nearest": "#ff7f0e",
+    "closest": "#17becf",
+    "shrinkage": "#d62728",
+    "coefficient": "#1f77b4",
+    "network": "#222222",
+    "optimal": "#7f7f7f",
+    "rival": "#2ca02c",
+    "shuffled": "#e377c2",
+}
+OPTIMAL = {"linestyle": "--", "color": COLOURS["optimal"], "linewidth": 1.2}
+WIDTH = 9.0  # inches
+
+
+def style():
+    """Set the look of all figures; white paper, so that they read in dark themes too."""
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
+    plt.rcParams.update(
+        {
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.dpi": 100,
+            "savefig.dpi": 150,
+            "legend.frameon": False,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+            "pdf.fonttype": 42,
+        }
+    )
+
+
+def ladder(values, palette="viridis"):
+    """A colour for each of a rising sequence: training-set sizes, regularities."""
+    return dict(zip(values, sns.color_palette(palette, len(values) + 1)[: len(values)], strict=True))
+
+
+def save(fig, name, folder, made_by):
+    """Write ``name.png`` and ``name.pdf``, marked with what made them, and note it in ``provenance.json``.
+
+    Parameters
+    ----------
+    fig : Figure
+    name : str
+        ``fig01_memorization`` and the like.
+    folder : str or Path
+    made_by : dict
+        Notebook, scale, seed, denoisers: what a reader needs to make it again.
+    """
+    folder, description = Path(folder), json.dumps(made_by, sort_keys=True)
+    fig.draw_without_rendering()  # lay out once, not for each file
+    fig.set_layout_engine("none")
+    for suffix in ("png", "pdf"):
+        key = "Description" if suffix == "png" else "Subject"
+        marks = {"Title": name, key: description, ("Software" if suffix == "png" else "Creator"): f"gahb {__version__}"}
+        if suffix == "pdf":
+            marks["CreationDate"] = None  # the same figure is the same file
+
+        def write(temporary, suffix=suffix, marks=marks):
+            fig.savefig(temporary, format=suffix, metadata=marks)
+
+        write_atomically(folder / f"{name}.{suffix}", write)
+    note(folder, lambda record: record.setdefault("figures", {}).update({name: made_by}))
+    plt.close(fig)
+
+
+def show(name, folder, width):
+    """Show a saved figure in a notebook, ``width`` inches wide: the file itself, so that it is drawn but once."""
+    display(Image(filename=str(Path(folder) / f"{name}.png"), width=round(100 * width)))
+
+
+def provenance(folder):
+    """What ``provenance.json`` of a folder of figures says; empty if there is none yet.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    return read_json(Path(folder) / "provenance.json", lambda record: {k: dict(v) for k, v in record.items()}) or {}
+
+
+def note(folder, change):
+    """Change ``provenance.json`` of a folder of figures, one process at a time."""
+    path = Path(folder) / "provenance.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_name(".provenance.lock")):
+        record = provenance(folder)
+        change(record)
+        write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def show_image(ax, image, title="", vmin=0.0, vmax=1.0, cmap="gray"):
+    """One image (H, W) or (1, H, W) on a fixed gray scale, without axes."""
+    image = np.asarray(image)
+    ax.imshow(image.reshape(image.shape[-2:]), vmin=vmin, vmax=vmax, cmap=cmap)
+    ax.set_title(title, fontsize=9, pad=3)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    sns.despine(ax=ax, left=True, bottom=True)
+
+
+def show_vector(ax, vector, title=""):
+    """One basis vector (H, W) on a diverging map centred on zero.
+
+    The map ends at the 99 % quantile of the sizes, where that is not zero: a few pixels, often at the border, would
+    else leave the rest pale.
+    """
+    sizes = np.abs(np.asarray(vector))
+    limit = float(np.quantile(sizes, 0.99)) or float(sizes.max()) or 1.0
+    show_image(ax, vector, title, -limit, limit, "RdBu_r")
+
+
+def image_row(fig, images, titles, **limits):
+    """A row of images in a figure or subfigure."""
+    axes = np.atleast_1d(fig.subplots(1, len(images)))
+    for ax, image, title in zip(axes, images, titles, strict=True):
+        show_image(ax, image, title, **limits)
+    return axes
+
+
+def vector_grid(fig, vectors, titles, columns=5):
+    """Basis vectors, each with its title, in rows of ``columns``."""
+    axes = np.atleast_1d(fig.subplots(math.ceil(len(vectors) / columns), columns)).flatten()
+    for ax in axes:
+        ax.axis("off")
+    for ax, vector, title in zip(axes, vectors, titles, strict=False):
+        ax.axis("on")
+        show_vector(ax, vector, title)
+    return axes
+
+
+def shrinkage_titles(shrinkage, indices=None):
+    """Titles of basis vectors: their number, from 1, and their shrinkage factor."""
+    indices = range(len(shrinkage)) if indices is None else indices
+    return [rf"$\lambda_{{{k + 1}}}$ = {float(shrinkage[k]):.2f}" for k in indices]
+
+
+def decay(ax, shrinkage, coefficients=None, label=None, color=None, linestyle="-"):
+    """Shrinkage factors lambda_k, and the coefficients <x, e_k> beside them on an axis of their own."""
+    k = np.arange(1, len(shrinkage) + 1)
+    ax.plot(k, shrinkage, linestyle, color=color or COLOURS["shrinkage"], label=label or r"$\lambda_k(y)$")
+    ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
+    ax.set_xscale("log")
+    ax.set_xlabel("k")
+    ax.set_ylabel(r"shrinkage factor $\lambda_k$")
+    if coefficients is None:
+        return
+    twin = ax.twinx()
+    twin.plot(k, np.abs(np.asarray(coefficients)), ".", markersize=3, color=COLOURS["coefficient"], alpha=0.7)
+    twin.set_yscale("log")
+    twin.set_ylabel(r"coefficient $|\langle x, e_k(y) \rangle|$", color=COLOURS["coefficient"])
+    twin.spines["right"].set_visible(True)
+    ax.set_zorder(twin.get_zorder() + 1)
+    ax.patch.set_visible(False)
+
+
+def psnr_axes(ax, title=""):
+    """Label the axes of a curve of output against input PSNR."""
+    ax.set_xlabel(r"input PSNR $-20 \log_{10} \sigma$ (dB)")
+    ax.set_ylabel("output PSNR (dB)")
+    ax.set_title(title)
+
+
+def banded(ax, x, table, color, label=None, marker="o-", **style):
+    """The mean of a table (S, B) over its columns against x, with its 95 % bootstrap band."""
+    ax.plot(x, np.mean(table, axis=1), marker, color=color, label=label, **{"markersize": 3.5} | style)
+    ax.fill_between(x, *stats.band(table), color=color, alpha=0.2, linewidth=0)
+
+
+def optimal_line(ax, input_db, slope, through, color):
+    """A dashed line of the optimal slope through the point ``(x, y)``, in the colour of the curve that it is for."""
+    x = np.asarray(input_db, dtype=float)
+    ax.plot(x, through[1] + slope * (x - through[0]), **OPTIMAL | {"color": color})
+
+
+def histograms(ax, groups, xlabel="cosine similarity", bins=None):
+    """Overlaid densities of several groups of similarities, ``{key of COLOURS: values}``, and their medians."""
+    values = {key: np.asarray(v, dtype=float) for key, v in groups.items()}
+    low = min(v.min() for v in values.values())
+    edges = np.linspace(min(low, 0.98), 1.0, 31) if bins is None else bins
+    for key, v in values.items():
+        ax.hist(v.clip(edges[0], edges[-1]), bins=edges, density=True, color=COLOURS[key], alpha=0.6)
+        ax.axvline(np.median(v), color=COLOURS[key], linewidth=1.2)
+    ax.set_xlabel(xlabel)
+    ax.set_yticks([])
+    sns.despine(ax=ax, left=True)
+
+
+def keys(**labels):
+    """Handles and labels of a legend, ``{key of COLOURS: label}``."""
+    return [Patch(color=COLOURS[key], alpha=0.6) for key in labels], list(labels.values())
+
+
+def same_gray(images, low=0.01, high=0.99):
+    """Limits ``{"vmin", "vmax"}`` that show all images on one stretched gray scale."""
+    vmin, vmax = np.quantile(np.asarray(images), [low, high])
+    return {"vmin": float(vmin), "vmax": float(max(vmax, vmin + 1e-6))}
+
+
+def new(width=WIDTH, height=4.0):
+    """A figure that lays itself out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # many open figures, in a notebook that shows them all
+        return plt.figure(figsize=(width, height), layout="constrained")

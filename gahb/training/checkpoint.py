@@ -1,0 +1,110 @@
+"""Checkpoints of a training: what they hold, and whether one belongs to this training."""
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gahb._util.files import read_tensors, set_aside, write_tensors
+from gahb.training.recipe import Recipe
+from gahb.training.step import BalancedWeighting, Weighting, as_float
+
+ARITHMETIC = 3  # raised whenever the bits of a step change: older checkpoints are not resumed
+
+
+@dataclass
+class State:
+    """A training under way: everything that a checkpoint holds."""
+
+    recipe: Recipe
+    network: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    weighting: Weighting
+    generator: torch.Generator
+    images_seen: int = 0
+    seconds: float = 0.0
+    losses: list[Tensor] = field(default_factory=list)  # of the steps since the last row of the history
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def identity(recipe: Recipe, images: Tensor, device: torch.device, bfloat16: bool, fused: bool) -> dict[str, Any]:
+    """What a checkpoint must share with a training to be resumed by it."""
+    precision = "bfloat16" if bfloat16 else "float32"
+    arithmetic = f"{device.type} {precision}{' compiled' * fused}, version {ARITHMETIC}"
+    return {"recipe": recipe.settings(), "images": digest(images), "arithmetic": arithmetic}
+
+
+def digest(images: Tensor) -> str:
+    """SHA-256 of training images; the same for 8-bit images and the float images that equal them."""
+    sha = hashlib.sha256(str(tuple(images.shape)).encode())
+    for block in images.split(1024):
+        sha.update(as_float(block).float().cpu().contiguous().numpy())
+    return sha.hexdigest()
+
+
+def tensors_of(state: State) -> dict[str, Tensor]:
+    """The floating-point tensors of a training by name."""
+    tensors = {f"net.{key}": value for key, value in state.network.state_dict().items()}
+    for index, moments in _optimizer_states(state):
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
+    if state.losses:
+        tensors["losses"] = torch.stack(state.losses)
+    if isinstance(state.weighting, BalancedWeighting) and state.weighting.means is not None:
+        tensors["means"] = state.weighting.means
+    return tensors
+
+
+def save(path: Path, state: State, identity: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all."""
+    tensors = tensors_of(state) | {"generator": state.generator.get_state()}
+    progress = {"images_seen": state.images_seen, "seconds": state.seconds, "history": state.history}
+    write_tensors(path, tensors, identity | {"state": progress})
+
+
+def resume(path: Path | None, state: State, identity: dict[str, Any]) -> None:
+    """Load the checkpoint into ``state``, if there is a sound one with this identity."""
+    stored = None if path is None else read_tensors(path)
+    if path is None or stored is None:
+        return
+    tensors, about = stored
+    differs = [key for key, value in identity.items() if about.get(key) != value]
+    if differs:
+        warnings.warn(
+            f"{path.name} has another {' and other '.join(differs)}, and is {set_aside(path, 'other')}; "
+            f"{state.recipe.name} starts again",
+            stacklevel=3,
+        )
+        return
+    device = next(state.network.parameters()).device
+    state.network.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+    _load_optimizers(state, tensors)
+    state.generator.set_state(tensors["generator"])
+    state.losses = list(tensors["losses"].to(device)) if "losses" in tensors else []
+    if isinstance(state.weighting, BalancedWeighting) and "means" in tensors:
+        state.weighting.means = tensors["means"].to(device)
+    for key, value in about["state"].items():
+        setattr(state, key, value)
+
+
+def _optimizer_states(state: State) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Number and moments of each parameter that has been moved."""
+    for index, parameter in enumerate(state.network.parameters()):
+        for optimizer in state.optimizers:
+            if parameter in optimizer.state:
+                yield index, optimizer.state[parameter]
+
+
+def _load_optimizers(state: State, tensors: dict[str, Tensor]) -> None:
+    for index, parameter in enumerate(state.network.parameters()):
+        prefix = f"optimizer.{index}."
+        moments = {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
+        for key in moments.keys() - {"step"}:  # the memory layout of an undisturbed training: the same arithmetic
+            moments[key] = torch.empty_like(parameter, requires_grad=False).copy_(moments[key])
+        for optimizer in state.optimizers if moments else ():  # there are none before the first step
+            if any(parameter is other for other in optimizer.param_groups[0]["params"]):
+                optimizer.state[parameter] = moments

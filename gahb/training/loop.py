@@ -1,0 +1,245 @@
+"""The training loop: steps, a history, checkpoints between steps.
+
+All random numbers come from one generator whose state is in the checkpoint, and signals and checkpoints come between
+two steps, so that an interrupted training ends with the same weights as an undisturbed one.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from gahb._util import checks
+from gahb._util.devices import has_bfloat16_units, pick_device
+from gahb._util.files import writable_file
+from gahb._util.progress import progress_bar
+from gahb._util.signals import HeldSignals
+from gahb.denoisers import NETWORKS
+from gahb.training import checkpoint as checkpoints
+from gahb.training.checkpoint import State
+from gahb.training.compile import compiled, is_compiled
+from gahb.training.optimizers import optimizers
+from gahb.training.recipe import Recipe
+from gahb.training.step import step, weighting_of
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class TrainingStopped(RuntimeError):
+    """A training reached its time limit; the same call resumes it from its checkpoint."""
+
+
+class TrainingFailed(RuntimeError):
+    """A training became NaN or infinite; the last good checkpoint is kept."""
+
+
+def train(
+    images: Tensor,
+    recipe: Recipe | None = None,
+    device: str | torch.device = "cpu",
+    checkpoint: str | Path | None = None,
+    time_limit: float | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> nn.Module:
+    """Train one network.
+
+    Parameters
+    ----------
+    images : Tensor (N, C, H, W)
+        Training images, float32 in [0, 1] or uint8; kept on the device, where batches are drawn.
+    recipe : Recipe, optional
+        How to train. If left out, the default recipe with ``settings`` replacing its fields, for example
+        ``train(images, images_seen=100_000, network_kwargs={"depth": 7, "channels": 32})``.
+    device : str or torch.device
+        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+    checkpoint : str or Path, optional
+        File written every minute and when the training is interrupted, from which the same call on the same images
+        resumes. A checkpoint of another recipe, other images or other arithmetic (device, precision) is renamed to
+        ``*.other``.
+    time_limit : float, optional
+        Seconds after which training stops with a checkpoint, which is then required.
+    progress : bool
+        Show a bar with loss, images/s and time left.
+    **settings
+        Fields of :class:`gahb.Recipe` other than ``name`` and ``data``, if no recipe is given.
+
+    Returns
+    -------
+    nn.Module
+        The network, in evaluation mode; ``network.history`` is the list of rows ``{"images", "loss",
+        "learning_rate", "seconds"}``, the loss being the mean per pixel of the steps since the row before.
+
+    Raises
+    ------
+    TrainingStopped
+        At the time limit.
+    TrainingFailed
+        If the loss, a weight or a statistic is not finite.
+    KeyboardInterrupt
+        After the step under way, with the checkpoint written.
+    """
+    recipe = _recipe(recipe, settings)
+    if time_limit is not None and checkpoint is None:
+        raise ValueError("time_limit needs a checkpoint to resume from: give checkpoint=, the path of a file")
+    device, images = pick_device(device), _training_images(images)
+    path = None if checkpoint is None else writable_file(checkpoint, "checkpoint")  # an error now, not after an hour
+    deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+    with _own_settings(), HeldSignals() as signals:
+        state = _start(recipe, images.shape[1], device)
+        bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16_units(device))
+        fused = is_compiled(recipe, device)
+        identity = checkpoints.identity(recipe, images, device, bfloat16, fused) if path else {}
+        checkpoints.resume(path, state, identity)
+        denoiser = _autocast(compiled(state.network, device) if fused else state.network, device, bfloat16)
+        try:
+            _loop(state, denoiser, images.to(device).contiguous(), signals, path, identity, deadline, progress)
+        except KeyboardInterrupt:
+            if not signals.forced:  # in the middle of a step: the last checkpoint stays
+                with suppress(TrainingFailed):  # so it does here
+                    _save(path, state, identity)
+            raise
+    network = state.network.eval()
+    network.history = state.history
+    return network
+
+
+def _loop(
+    state: State,
+    denoiser: Callable[[Tensor], Tensor],
+    images: Tensor,
+    signals: HeldSignals,
+    path: Path | None,
+    identity: dict[str, Any],
+    deadline: float,
+    progress: bool,
+) -> None:
+    """Step until all images are seen; report a hundred times, save once a minute, answer signals after each step."""
+    recipe, batch = state.recipe, state.recipe.batch_size
+    total = math.ceil(recipe.images_seen / batch) * batch
+    last = saved = time.monotonic()
+    state.network.train()
+    with progress_bar(total, state.images_seen, recipe.name, progress) as bar:
+        while state.images_seen < total:
+            signals.deliver()
+            value = step(
+                recipe, denoiser, images, state.optimizers, state.weighting, state.generator, state.images_seen
+            )
+            state.losses.append(value)
+            state.images_seen += batch
+            now = time.monotonic()
+            state.seconds += now - last
+            last = now
+            bar.update(batch)
+            if state.images_seen * 100 // total > (state.images_seen - batch) * 100 // total:
+                _report(state, path)
+                bar.set_postfix(loss=f"{state.history[-1]['loss']:.3g}", refresh=False)
+            if now - saved > CHECKPOINT_SECONDS:
+                _save(path, state, identity)
+                saved = time.monotonic()
+            if now > deadline and state.images_seen < total:
+                _save(path, state, identity)
+                raise TrainingStopped(
+                    f"{recipe.name} stopped at its time limit after {state.images_seen:,} of {total:,} images; "
+                    "the same command resumes it"
+                )
+    signals.deliver()
+    _require_finite(state, path)
+
+
+def _report(state: State, path: Path | None) -> None:
+    """Add a row to the history."""
+    loss = float(torch.stack(state.losses).mean())
+    if not math.isfinite(loss):
+        _fail(state, path, f"its loss became {loss}")
+    rate = state.optimizers[0].param_groups[0]["lr"]
+    state.history.append({"images": state.images_seen, "loss": loss, "learning_rate": rate, "seconds": state.seconds})
+    state.losses = []
+
+
+def _save(path: Path | None, state: State, identity: dict[str, Any]) -> None:
+    """Write the checkpoint; one that is not finite never replaces a good one."""
+    if path is not None:
+        _require_finite(state, path)
+        checkpoints.save(path, state, identity)
+
+
+def _require_finite(state: State, path: Path | None) -> None:
+    for key, value in checkpoints.tensors_of(state).items():
+        if not bool(torch.isfinite(value).all()):
+            _fail(state, path, f"{key} is not finite")
+
+
+def _fail(state: State, path: Path | None, what: str) -> NoReturn:
+    kept = path is not None and path.is_file()
+    raise TrainingFailed(
+        f"the training of {state.recipe.name} failed after {state.images_seen:,} images: {what}. "
+        + ("Its last good checkpoint is kept. " if kept else "")
+        + f"Lower learning_rate ({state.recipe.learning_rate:g}) or raise batch_size."
+    )
+
+
+def _recipe(recipe: Recipe | None, settings: dict[str, Any]) -> Recipe:
+    if recipe is not None:
+        if settings:
+            raise TypeError(f"give a recipe or its fields, not both: got a recipe and {', '.join(settings)}")
+        return recipe
+    if named := settings.keys() & {"name", "data"}:
+        raise TypeError(f"{' and '.join(sorted(named))}: give a whole recipe, gahb.Recipe(name, data, ...)")
+    return Recipe(name="network", data={"class": "given"}, **settings)
+
+
+def _training_images(images: Tensor) -> Tensor:
+    images = checks.clean_images(images, "images", uint8=True)
+    return images if images.dtype == torch.uint8 else images.float()
+
+
+def _start(recipe: Recipe, channels: int, device: torch.device) -> State:
+    """The untrained network of a recipe, and what trains it."""
+    kind = NETWORKS[recipe.network]
+    known = inspect.signature(kind).parameters.keys() - {"seed"}
+    if unknown := recipe.network_kwargs.keys() - known:
+        raise ValueError(
+            f"network_kwargs of {recipe.network} may have {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"
+        )
+    network = kind(**{"in_channels": channels, **recipe.network_kwargs}, seed=recipe.seed)
+    network = network.to(device, memory_format=torch.channels_last)
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    chosen = optimizers(network, recipe.optimizer, recipe.learning_rate)
+    return State(recipe, network, chosen, weighting_of(recipe), generator)
+
+
+def _autocast(denoiser: Callable[[Tensor], Tensor], device: torch.device, bfloat16: bool) -> Callable[[Tensor], Tensor]:
+    if not bfloat16:
+        return denoiser
+
+    def rounded(y: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return denoiser(y)
+
+    return rounded
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Torch settings that decide the weights, whatever the caller's settings, which are restored on exit.
+
+    Convolutions are deterministic; TF32 does no harm to training.
+    """
+    former, cudnn_there = torch.get_default_dtype(), torch.backends.cudnn.enabled
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.backends.cudnn.flags(cudnn_there, benchmark=False, deterministic=True, allow_tf32=True),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(former)

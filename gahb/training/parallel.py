@@ -1,0 +1,139 @@
+"""Train many networks, several at once where that is faster."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gahb._util.devices import cores, keep_freed_memory
+from gahb._util.signals import deaf_to_ctrl_c, end_with_parent, interruptible
+from gahb.training import store as stores
+from gahb.training.loop import TrainingFailed, TrainingStopped
+from gahb.training.recipe import Recipe
+
+Task = tuple[Recipe, Tensor | None]  # a recipe and its training images; None: those of its generator
+Outcome = tuple[str, str]  # how a training ended (done, stopped or failed), and a sentence that says so
+
+
+def missing(tasks: Iterable[Task], store: str | Path | None, echo: Callable[[str], object]) -> list[Task]:
+    """The tasks whose networks neither the store nor the package has; says how many are there."""
+    tasks = list(tasks)
+    lacking = [task for task in tasks if not stores.has(task[0], store)]
+    echo(f"{len(tasks) - len(lacking)} of {len(tasks)} networks are in the store")
+    return lacking
+
+
+def train_all(
+    tasks: Sequence[Task],
+    store: str | Path | None = None,
+    device: str = "auto",
+    jobs: int = 1,
+    time_limit: float | None = None,
+    echo: Callable[[str], object] = print,
+) -> bool:
+    """Train the networks that the store lacks; at the time limit stop with checkpoints.
+
+    Parameters
+    ----------
+    tasks : sequence of (Recipe, Tensor or None)
+        Recipes and their training images.
+    store : str or Path, optional
+        The store.
+    device : str
+    jobs : int
+        Number of processes that train at once; they share the cores evenly.
+    time_limit : float, optional
+        Seconds, for all together.
+    echo : callable
+        Takes one line of progress.
+
+    Returns
+    -------
+    bool
+        Whether all are in the store now; False at the time limit.
+
+    Raises
+    ------
+    RuntimeError
+        If a training failed, after the others have ended, or if a process died.
+    """
+    deadline = None if time_limit is None else time.time() + time_limit
+    lacking = missing(tasks, store, echo)
+    arguments = [(*task, store, device, deadline) for task in lacking]
+    with interruptible():
+        if min(jobs, len(lacking)) > 1:
+            outcomes = _in_processes(arguments, min(jobs, len(lacking)))
+        else:
+            outcomes = (_train_one(*each, progress=True) for each in arguments)
+        endings = []
+        for ending, line in outcomes:
+            endings.append(ending)
+            echo(line)
+    failed = endings.count("failed")
+    if failed:
+        raise RuntimeError(f"{failed} of {len(lacking)} trainings failed; what the others trained is in the store")
+    return endings.count("done") == len(lacking)
+
+
+def _train_one(
+    recipe: Recipe,
+    images: Tensor | None,
+    store: str | Path | None,
+    device: str,
+    deadline: float | None,
+    progress: bool = False,
+) -> Outcome:
+    left = None if deadline is None else deadline - time.time()
+    if left is not None and left <= 0:
+        return "stopped", f"{recipe.name} was not started: time limit"
+    begun = time.monotonic()
+    try:
+        stores.load_or_train(recipe, images, store, device, progress, left)
+    except TrainingStopped as stopped:
+        return "stopped", str(stopped)
+    except TrainingFailed as error:  # of this network alone; a full disk, say, would end them all
+        return "failed", f"{recipe.name} FAILED: {error}"
+    return "done", f"{stores.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
+
+
+def _in_processes(arguments: list[tuple], jobs: int) -> Iterator[Outcome]:
+    """Outcomes of :func:`_train_one` as they come, from ``jobs`` processes."""
+    threads = max(1, cores() // jobs)
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch can hang
+    with ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
+        with deaf_to_ctrl_c():
+            futures = [pool.submit(_train_in_process, *each) for each in arguments]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a training process died, perhaps for lack of memory; checkpoints are kept: resume with --jobs 1"
+            ) from None
+        except BaseException:
+            end_all(pool)  # each writes its checkpoint first
+            raise
+
+
+def end_all(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool by SIGTERM, and start nothing more; other children of this process are left alone."""
+    workers = list((pool._processes or {}).values())  # shutdown forgets them
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.terminate()
+
+
+def _begin(threads: int) -> None:
+    end_with_parent()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+
+
+def _train_in_process(*each: object) -> Outcome:
+    with interruptible():
+        return _train_one(*each)

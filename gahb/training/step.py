@@ -1,0 +1,136 @@
+"""One step of a training: the loss, and what is drawn for it.
+
+Minimize E norm(x - f(y))^2 over y = x + sigma z, with sigma drawn at random (Eq. 4).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gahb.training.recipe import Recipe
+
+LOG_RANGE = 200  # ratio of the largest to the smallest noise level of the log-uniform distribution: 46 dB
+LEAST_SIGMA = 1e-3  # keeps 1 / sigma^p finite
+LEVELS, LEVEL_DB = 12, 4  # noise levels of a balanced loss, from sigma_max down, and their width
+MOMENTUM = 0.03  # weight of one image in the running mean of its level
+
+Weighting = Callable[[Tensor, Tensor], Tensor]
+
+
+def loss(
+    denoiser: Callable[[Tensor], Tensor], images: Tensor, sigma: Tensor, noise: Tensor, weighting: Weighting
+) -> tuple[Tensor, Tensor]:
+    """Weighted squared error of a batch, and the error of each image.
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y).
+    images, noise : Tensor (B, C, H, W)
+        Clean images, intensities in [0, 1], and standard normal noise.
+    sigma : Tensor (B,)
+        Noise level of each image, intensities.
+    weighting : callable
+        (errors, sigma) -> weights, each of shape (B,).
+
+    Returns
+    -------
+    loss : Tensor ()
+        Mean of weight * norm(x - f(x + sigma z))^2.
+    errors : Tensor (B,)
+        norm(x - f(x + sigma z))^2, detached.
+    """
+    noisy = (images + sigma[:, None, None, None] * noise).contiguous(memory_format=torch.channels_last)
+    errors = (images - denoiser(noisy).float()).square().sum((1, 2, 3))
+    return (errors * weighting(errors.detach(), sigma)).mean(), errors.detach()
+
+
+class BalancedWeighting:
+    """Weights 1 / (running mean of the errors at that noise level), so that each level contributes equally.
+
+    ``means`` (LEVELS,), from the largest noise down, are None before the first batch. A batch is weighted by the
+    means before it, and then counted in.
+    """
+
+    def __init__(self, sigma_max: float) -> None:
+        self.sigma_max = sigma_max
+        self.means: Tensor | None = None
+
+    def __call__(self, errors: Tensor, sigma: Tensor) -> Tensor:
+        means = errors.mean().expand(LEVELS) if self.means is None else self.means
+        level = (sigma / self.sigma_max).log10().mul(-20 / LEVEL_DB).long().clamp(0, LEVELS - 1)
+        members = F.one_hot(level, LEVELS).to(errors)
+        count, total = members.sum(0), errors @ members
+        old = (1 - MOMENTUM) ** count
+        self.means = means * old + total / count.clamp_min(1) * (1 - old)
+        return 1 / means[level]
+
+
+def weighting_of(recipe: Recipe) -> Weighting:
+    """The weighting of a recipe: balanced, or sigma^-p."""
+    if recipe.loss_weighting == "balanced":
+        return BalancedWeighting(recipe.sigma_max)
+    return lambda errors, sigma: sigma**-recipe.loss_weighting
+
+
+def learning_rate(recipe: Recipe, images_seen: int) -> float:
+    """Learning rate after ``images_seen`` images."""
+    if recipe.lr_schedule == "halving":
+        return recipe.learning_rate * 0.5 ** (images_seen // recipe.lr_halving_images)
+    progress, rise = images_seen / recipe.images_seen, 0.1
+    if progress < rise:
+        return recipe.learning_rate * (0.04 + 0.96 * progress / rise)
+    return recipe.learning_rate * (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
+
+
+def draw_sigmas(recipe: Recipe, uniform: Tensor) -> Tensor:
+    """Noise levels from numbers uniform on [0, 1], by the recipe's distribution."""
+    if recipe.noise_distribution == "log-uniform":
+        return recipe.sigma_max * LOG_RANGE**-uniform
+    return recipe.sigma_max * (uniform if recipe.noise_distribution == "uniform" else uniform.square())
+
+
+def draw_batch(recipe: Recipe, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (B, C, H, W), float32, noise levels (B,) and standard normal noise for one step."""
+    draw = {"generator": generator, "device": images.device}
+    picks = torch.randint(len(images), (recipe.batch_size,), **draw)
+    uniform = torch.rand(recipe.batch_size, **draw)
+    batch = as_float(images[picks])
+    return batch, draw_sigmas(recipe, uniform).clamp_min(LEAST_SIGMA), torch.randn(batch.shape, **draw)
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Intensities in [0, 1] of 8-bit or floating-point images."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def step(
+    recipe: Recipe,
+    denoiser: Callable[[Tensor], Tensor],
+    images: Tensor,
+    optimizers: list[torch.optim.Optimizer],
+    weighting: Weighting,
+    generator: torch.Generator,
+    images_seen: int,
+) -> Tensor:
+    """Draw a batch, and move the weights along the gradient of its loss.
+
+    Returns
+    -------
+    Tensor ()
+        Loss per pixel for the record; for a balanced loss, which stays near 1, the plain squared error.
+    """
+    batch, sigma, noise = draw_batch(recipe, images, generator)
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe, images_seen)
+    value, errors = loss(denoiser, batch, sigma, noise, weighting)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    shown = errors.mean() if recipe.loss_weighting == "balanced" else value.detach()
+    return shown / batch[0].numel()

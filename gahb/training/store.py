@@ -1,0 +1,264 @@
+"""Trained networks by recipe: one folder each, found again and shared by all notebooks.
+
+``<store>/<name>-<hash of the recipe>/`` holds ``recipe.json``, ``weights.safetensors`` and ``history.csv``; during
+training also ``checkpoint.safetensors``. Pretrained networks come with the package, in
+``gahb/pretrained/<scale>/``, with weights in half precision.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+from torch import Tensor, nn
+
+from gahb import datasets
+from gahb._util.devices import pick_device
+from gahb._util.files import read_tensors, remove_leftovers, write_atomically, write_tensors, write_text
+from gahb.denoisers import NETWORKS
+from gahb.training.checkpoint import digest
+from gahb.training.loop import train
+from gahb.training.recipe import Recipe
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+def project() -> Path | None:
+    """The checkout that holds this package, or None if the package is installed elsewhere."""
+    folder = Path(__file__).resolve().parents[2]
+    return folder if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir() else None
+
+
+def default_store() -> Path:
+    """The store if none is given: ``$GAHB_STORE``, else ``runs/store`` of the project."""
+    if os.environ.get("GAHB_STORE"):
+        return Path(os.environ["GAHB_STORE"]).expanduser()
+    return (project() or Path.cwd()) / "runs" / "store"
+
+
+def identity(recipe: Recipe) -> str:
+    """Name of a recipe's folder: its name and a hash of all its settings."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe must be a gahb.Recipe, got {type(recipe).__name__}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", recipe.name):
+        raise ValueError(f"the name of a recipe must be letters, digits, '.', '_' and '-', got {recipe.name!r}")
+    return _folder_name(recipe.settings())
+
+
+def _folder_name(settings: dict[str, Any]) -> str:
+    hashed = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f"{settings['name']}-{hashed[:10]}"
+
+
+def generated_images(recipe: Recipe) -> Tensor:
+    """The training images that a recipe's data describe: those of a generator of :mod:`gahb.datasets`."""
+    arguments = dict(recipe.data)
+    generator = getattr(datasets, arguments.pop("class", ""), None)
+    if generator is None or "sha256" in arguments:
+        raise ValueError(f"{recipe.name} needs its training images: its data {recipe.data} name no generator")
+    return generator(**arguments)
+
+
+def load_or_train(
+    recipe: Recipe,
+    images: Tensor | None = None,
+    store: str | Path | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    time_limit: float | None = None,
+) -> nn.Module:
+    """Load the network of a recipe from the store or the package; train it first if neither has it.
+
+    If two processes ask for the same network, one trains it and the other waits. An interrupted training resumes
+    from its checkpoint.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    images : Tensor (N, C, H, W), optional
+        Training images, uint8 or float32 in [0, 1]; needed only to train a network of photographs.
+    store : str or Path, optional
+        Folder of trained networks; see :func:`default_store`.
+    device : str or torch.device
+        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+    progress : bool
+        Show a bar while training.
+    time_limit : float, optional
+        Seconds of training after which it stops with a checkpoint.
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode, float32, on the device.
+
+    Raises
+    ------
+    TrainingStopped, TrainingFailed
+        As :func:`gahb.train`.
+    ValueError
+        If the stored network was trained on other images, or there is nothing to train on.
+    """
+    device = pick_device(device)
+    folder = Path(store or default_store()).expanduser() / identity(recipe)
+    network = load(folder, device, images)
+    if network is None and (found := place(recipe, store)):  # a pretrained one
+        network = load(found, device)
+    if network is not None:
+        with suppress(OSError):  # left by a process that was killed just after it had written the weights
+            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        return network
+    with locked(folder):
+        network = load(folder, device, images)  # another process may have trained it meanwhile
+        if network is None:
+            remove_leftovers(folder)
+            images = generated_images(recipe) if images is None else images
+            network = train(images, recipe, device, folder / "checkpoint.safetensors", time_limit, progress)
+            _save(network, recipe, images, folder, device)
+    return network
+
+
+def place(recipe: Recipe, store: str | Path | None = None) -> Path | None:
+    """Folder of a recipe's network in the store, else in the package, else None."""
+    name = identity(recipe)
+    folders = [Path(store or default_store()).expanduser() / name, *PRETRAINED.glob(f"*/{name}")]
+    return next((folder for folder in folders if (folder / "weights.safetensors").is_file()), None)
+
+
+def has(recipe: Recipe, store: str | Path | None = None) -> bool:
+    """Whether the store or the package holds intact weights of a recipe; damaged ones are set aside."""
+    while folder := place(recipe, store):
+        if _weights(folder) is not None:
+            return True
+        if (folder / "weights.safetensors").is_file():  # and could not be set aside, as on a read-only disk
+            return False
+    return False
+
+
+def pretrained_recipe(scale: str, name: str, seed: int = 0) -> Recipe | None:
+    """The recipe of a pretrained network, such as ``("laptop", "faces-S1-N10000")``; None if there is none."""
+    for file in sorted(PRETRAINED.glob(f"{scale}/{name}-*/recipe.json")):
+        recipe = Recipe(**json.loads(file.read_text(encoding="utf-8"))["recipe"])
+        if (recipe.name, recipe.seed) == (name, seed):
+            return recipe
+    return None
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu", images: Tensor | None = None) -> nn.Module | None:
+    """The network in a folder of a store, in evaluation mode; None if it is absent or damaged.
+
+    Raises
+    ------
+    ValueError
+        If ``images`` are given and the network was trained on others.
+    """
+    folder = Path(folder)
+    found = _weights(folder)
+    if found is None:
+        return None
+    tensors, about = found
+    if images is not None and about.get("images", "") not in ("", digest(images)):
+        raise ValueError(
+            f"{folder.name} was trained on other images than these: give the data of the recipe something that tells "
+            "the two sets apart, such as a checksum"
+        )
+    network = NETWORKS[about["network"]](**about["network_kwargs"])
+    network.load_state_dict({key: value.float() for key, value in tensors.items()})
+    return network.to(pick_device(device)).to(memory_format=torch.channels_last).eval()
+
+
+def _weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and their description; None if they are absent, damaged or of another network."""
+
+    def check(about: dict[str, Any]) -> None:
+        if not {"network", "network_kwargs"} <= about.keys():
+            raise ValueError("it holds no weights")
+        if about.get("folder", folder.name) != folder.name:
+            raise ValueError(f"it holds the weights of {about['folder']}")
+
+    return read_tensors(folder / "weights.safetensors", check)
+
+
+def stored(store: str | Path | None = None) -> list[dict[str, Any]]:
+    """The ``recipe.json`` of every intact network of a store, in order of their names."""
+    rows = []
+    for weights in sorted(Path(store or default_store()).expanduser().glob("*/weights.safetensors")):
+        if _weights(weights.parent) is None:
+            continue
+        try:
+            rows.append(about(weights.parent) | {"folder": weights.parent.name})
+        except (OSError, ValueError) as error:
+            warnings.warn(f"recipe.json in {weights.parent.name} cannot be read: {error}", stacklevel=2)
+    return rows
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """The ``recipe.json`` of a folder: the ``recipe`` and how the network was ``made``.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or altered: the folder is named after a hash of the recipe.
+    """
+    about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    with suppress(AttributeError, KeyError, TypeError):
+        made = about["made"]
+        complete = all(type(made[key]) in (int, float) for key in ("images_seen", "seconds")) and made["device"]
+        if complete and _folder_name(about["recipe"]) == folder.name:
+            return about
+    raise ValueError("its recipe is not the one that its folder is named after")
+
+
+def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, device: torch.device) -> None:
+    """Write the files of a network; the weights come last, so that where they are, the others are."""
+    made = {
+        "gahb": version("gahb"),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "threads": torch.get_num_threads(),
+        "images_seen": network.history[-1]["images"],
+        "seconds": round(network.history[-1]["seconds"], 1),
+    }
+
+    def write_history(temporary: Path) -> None:
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["images", "loss", "learning_rate", "seconds"])
+            writer.writeheader()
+            writer.writerows(network.history)
+
+    write_atomically(folder / "history.csv", write_history)
+    about = {"recipe": recipe.settings(), "made": made}
+    write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+    kwargs = {"in_channels": network.in_channels, **recipe.network_kwargs}
+    about = {"folder": folder.name, "network": recipe.network, "network_kwargs": kwargs, "images": digest(images)}
+    write_tensors(folder / "weights.safetensors", network.state_dict(), about)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, wait: bool = True) -> Iterator[None]:
+    """One process at a time; the lock of a process that died is free."""
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if not wait:
+            raise RuntimeError(f"{folder.name} is being trained by another process; stop that first") from None
+        print(f"{folder.name} is being trained by another process; waiting for it", file=sys.stderr)
+        lock.acquire()
+    except OSError as error:
+        raise OSError(f"the store {folder.parent} cannot be written to: {error}; give another store") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,305 @@
+"""Jacobians and adaptive bases against central differences, row-by-row autograd, numpy and closed forms."""
+
+import importlib
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from gahb import BFCNN, ResUNet, UNet, adaptive_basis, jacobians, optimal
+from gahb.denoisers import BiasFreeBatchNorm
+from gahb.jacobians import divergence
+
+SIGMA = 0.3
+module = importlib.import_module("gahb.jacobian")  # gahb.jacobian is the function
+
+
+def draw(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def shuffled_norms(net):
+    """Gains and running values that are not all one, so that a mistake in them shows."""
+    generator = torch.Generator().manual_seed(5)
+    for layer in net.modules():
+        if isinstance(layer, BiasFreeBatchNorm):
+            layer.gain.data.uniform_(0.5, 1.2, generator=generator)
+            layer.running_sd.uniform_(0.8, 1.5, generator=generator)
+    return net.double().eval()
+
+
+NETWORKS = {
+    "BFCNN": (lambda: BFCNN(5, 8), (1, 8, 8)),
+    "BFCNN without first ReLU, 3 channels": (lambda: BFCNN(4, 6, 3, first_relu=False), (3, 5, 6)),
+    "UNet": (lambda: UNet(4, 2), (1, 8, 8)),
+    "UNet of a size that 4 does not divide": (lambda: UNet(4, 2), (1, 7, 9)),
+    "UNet, 3 channels": (lambda: UNet(4, 1, 3), (3, 5, 4)),
+    "ResUNet": (lambda: ResUNet(4, 2), (1, 8, 8)),
+    "ResUNet of a size that 4 does not divide": (lambda: ResUNet(4, 2), (1, 7, 9)),
+}
+
+
+def network(name):
+    build, shape = NETWORKS[name]
+    return shuffled_norms(build()), draw(1, *shape, seed=1)
+
+
+def empirical():
+    """A finite set; J = Cov[x | y] / sigma^2."""
+    train, y = draw(40, 1, 4, 5), draw(1, 1, 4, 5, seed=1)
+    x, flat = train.flatten(1).numpy(), y.flatten().numpy()
+    weights = np.exp(-((x - flat) ** 2).sum(1) / (2 * SIGMA**2 * 20))
+    return optimal.empirical(train, SIGMA * 20**0.5), y, np.cov(x.T, aweights=weights, ddof=0) / (SIGMA**2 * 20)
+
+
+def spread(seed):
+    root = draw(20, 20, seed=seed).numpy() / 10
+    return root @ root.T
+
+
+def gaussian():
+    """Wiener; J = C (C + sigma^2 Id)^-1."""
+    mean, cov, y = draw(1, 4, 5), spread(2), draw(1, 1, 4, 5, seed=1)
+    expected = cov @ np.linalg.inv(cov + SIGMA**2 * np.eye(20))
+    return optimal.gaussian(mean, torch.from_numpy(cov), SIGMA), y, expected
+
+
+def mixture():
+    """Gaussians; J = Cov[x | y] / sigma^2, of the mixture of the posteriors."""
+    means, y, prior = draw(3, 1, 4, 5) / 5, draw(1, 1, 4, 5, seed=1) / 5, np.array([0.5, 0.3, 0.2])
+    covs, flat, noise = [spread(seed) for seed in (3, 4, 5)], y.flatten().numpy(), SIGMA**2 * np.eye(20)
+    centers = means.flatten(1).numpy()
+    evidence = [scipy.stats.multivariate_normal(m, c + noise).pdf(flat) for m, c in zip(centers, covs, strict=True)]
+    p = prior * evidence / (prior * evidence).sum()
+    gains = [c @ np.linalg.inv(c + noise) for c in covs]
+    posterior = np.array([m + g @ (flat - m) for m, g in zip(centers, gains, strict=True)])
+    within = sum(w * SIGMA**2 * g for w, g in zip(p, gains, strict=True))
+    between = np.cov(posterior.T, aweights=p, ddof=0)
+    f = optimal.mixture(means, torch.from_numpy(np.array(covs)), torch.from_numpy(prior), SIGMA)
+    return f, y, (within + between) / SIGMA**2
+
+
+def subspace():
+    """A linear space; J is its projector, B (B^T B)^-1 B^T."""
+    vectors, y = draw(6, 1, 4, 5), draw(1, 1, 4, 5, seed=1)
+    b = vectors.flatten(1).numpy().T
+    return optimal.subspace(vectors), y, b @ np.linalg.solve(b.T @ b, b.T)
+
+
+def ray():
+    """One image of uniform intensity; J = Var[s | y] x x^T / sigma^2, s a truncated normal."""
+    image, y = draw(1, 4, 5), draw(1, 1, 4, 5, seed=1) / 5
+    x = image.flatten().numpy()
+    center, width = y.flatten().numpy() @ x / (x @ x), 2 * SIGMA / np.sqrt(x @ x)
+    variance = scipy.stats.truncnorm.var(-center / width, (1 - center) / width, center, width)
+    return optimal.ray(image, 2 * SIGMA), y, variance * np.outer(x, x) / (2 * SIGMA) ** 2
+
+
+OPTIMAL = [empirical, gaussian, mixture, subspace, ray]
+CASES = [*NETWORKS, *OPTIMAL]
+
+
+def nothing():
+    """J = 0: Lanczos comes to its end at every step, and goes on from a random vector."""
+    return lambda y: 0 * y, draw(1, 1, 4, 5), np.zeros((20, 20))
+
+
+def identity():
+    """J = Id, the same."""
+    return lambda y: y, draw(1, 1, 4, 5), np.eye(20)
+
+
+def case(which):
+    return network(which) if isinstance(which, str) else which()[:2]
+
+
+def row_by_row(f, y):
+    """Plain reverse mode, one output at a time."""
+    y = y.clone().requires_grad_()
+    output = f(y).flatten()
+    rows = [torch.autograd.grad(value, y, retain_graph=True)[0].flatten() for value in output]
+    return torch.stack(rows).detach()
+
+
+def central_differences(f, y, step):
+    steps = step * torch.eye(y.numel(), dtype=y.dtype).view(-1, *y.shape[1:])
+    with torch.no_grad():
+        return ((f(y + steps) - f(y - steps)) / (2 * step)).flatten(1).T
+
+
+def close(a, b, tolerance):
+    a, b = torch.as_tensor(a), torch.as_tensor(b)
+    torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("which", CASES)
+def test_jacobian_equals_row_by_row_autograd(which):
+    f, y = case(which)
+    close(jacobian(f, y), row_by_row(f, y), 1e-12)  # float64 rounding
+
+
+@pytest.mark.parametrize("which", CASES)
+def test_jacobian_equals_central_differences(which):
+    """Networks are linear around y: a step too small to cross a gate. Others: error step^2, rounding 1e-16 / step."""
+    f, y = case(which)
+    step = 1e-7 if isinstance(which, str) else 1e-5
+    close(jacobian(f, y), central_differences(f, y, step), 1e-7)
+
+
+@pytest.mark.parametrize("prior", OPTIMAL)
+def test_jacobian_of_optimal_denoiser_is_its_closed_form(prior):
+    f, y, expected = prior()
+    close(jacobian(f, y), expected, 1e-9)  # float64, and the cancellation in the truncated normal's variance
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_denoised_image_is_the_jacobian_times_the_noisy_one(name):
+    f, y = network(name)
+    close(jacobian(f, y) @ y.flatten(), f(y).detach().flatten(), 1e-12)  # Eq. 6
+
+
+@pytest.mark.parametrize("which", ["BFCNN", "UNet of a size that 4 does not divide", gaussian])
+@pytest.mark.parametrize("net_dtype", [torch.float32, torch.float64])
+def test_jacobian_has_the_dtype_of_the_image(which, net_dtype):
+    f, y = case(which)
+    expected = row_by_row(f, y)
+    if isinstance(f, torch.nn.Module):
+        f = f.to(net_dtype)
+    single, double = jacobian(f, y.float()), jacobian(f, y)
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    close(single.double(), expected, 1e-5)  # float32 rounding
+    close(double, expected, 1e-12 if net_dtype == torch.float64 else 1e-5)
+
+
+def test_jacobian_of_image_with_and_without_batch_dimension():
+    f, y = network("BFCNN without first ReLU, 3 channels")
+    assert torch.equal(jacobian(f, y), jacobian(f, y[0]))
+    assert jacobian(f, y).shape == (90, 90)
+
+
+@pytest.mark.parametrize("which", ["BFCNN", "UNet", mixture])
+@pytest.mark.parametrize("images", [1, 7, 19, 20, 63, 64, 1000])
+def test_jacobian_does_not_depend_on_the_chunks(monkeypatch, which, images):
+    f, y = case(which)
+    monkeypatch.setattr(module, "CHUNK_PIXELS", images * y.numel())
+    close(jacobian(f, y), row_by_row(f, y), 1e-12)
+
+
+@pytest.mark.parametrize("which", ["BFCNN", "BFCNN without first ReLU, 3 channels"])
+@pytest.mark.parametrize("side", [1, 3, 5, 20])
+def test_jacobian_does_not_depend_on_the_windows(monkeypatch, which, side):
+    """Images wider than the reach of the network too, where most of the Jacobian is zero."""
+    f, small = case(which)
+    monkeypatch.setattr(module, "BLOCK", side)
+    for y in (small, draw(1, small.shape[1], 17, 6, seed=2)):
+        close(jacobian(f, y), row_by_row(f, y), 1e-12)
+
+
+def analyses(f, y):
+    """Every public route to the Jacobian."""
+    yield lambda: jacobian(f, y)
+    yield lambda: adaptive_basis(f, y)
+    yield lambda: adaptive_basis(f, y, k=3)
+    yield lambda: divergence(f, y)
+
+
+def hooks(net):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
+
+
+@pytest.mark.parametrize("name", ["BFCNN", "UNet", "ResUNet"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_network_and_image_are_left_as_they_were(name, grad):
+    f, y = network(name)
+    expected = row_by_row(f, y)
+    f.train()
+    next(m for m in f.modules() if isinstance(m, BiasFreeBatchNorm)).eval()
+    next(f.parameters()).requires_grad_(False)
+    y.requires_grad_(grad)
+    before = y.detach().clone(), [m.training for m in f.modules()], [p.requires_grad for p in f.parameters()]
+    state = {key: value.clone() for key, value in f.state_dict().items()}
+    for analysis in analyses(f, y):
+        analysis()
+        assert torch.equal(y, before[0])
+        assert (y.requires_grad, y.grad) == (grad, None)
+        assert [m.training for m in f.modules()] == before[1]
+        assert [p.requires_grad for p in f.parameters()] == before[2]
+        assert all(torch.equal(value, state[key]) for key, value in f.state_dict().items())  # running values too
+        assert hooks(f) == 0
+    close(jacobian(f, y), expected, 1e-12)  # that of evaluation mode, though it trains
+
+
+@pytest.mark.parametrize(("name", "step"), [("BFCNN", "_through"), ("UNet", "_columns")])
+def test_network_is_left_as_it_was_after_an_exception(monkeypatch, name, step):
+    f, y = network(name)
+    f.train()
+    with pytest.raises(ValueError, match="y must have shape"):  # while the gates are recorded
+        jacobian(f, torch.cat([y, y], dim=1))
+    assert f.training
+    assert hooks(f) == 0
+
+    def fail(*arguments):
+        raise KeyError("while the gates are frozen")
+
+    monkeypatch.setattr(module, step, fail)
+    with pytest.raises(KeyError):
+        jacobian(f, y)
+    assert f.training
+    assert hooks(f) == 0
+    assert all(p.requires_grad for p in f.parameters())
+
+
+def test_global_random_state_and_grad_mode_are_neither_read_nor_changed():
+    f, y = network("UNet")
+    results = []
+    for seed, mode in ((0, True), (9, False)):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        with torch.set_grad_enabled(mode):
+            outcomes = [analysis() for analysis in analyses(f, y)]
+            assert torch.is_grad_enabled() == mode
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert np.array_equal(np.random.get_state()[1], before[1])
+        results.append([outcomes[0], outcomes[1].vectors, outcomes[2].vectors, outcomes[3]])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("routine", [jacobian, adaptive_basis])
+def test_several_images_are_refused(routine):
+    with pytest.raises(ValueError, match=r"y must be one image.*batch of 3"):
+        routine(BFCNN(3, 4), torch.zeros(3, 1, 8, 8))
+
+
+@pytest.mark.parametrize("which", ["UNet of a size that 4 does not divide", mixture])
+def test_divergence_is_an_unbiased_trace(which):
+    """Within four standard errors, of the variance that Hutchinson's estimate has for random signs."""
+    f, y = case(which)
+    matrix, probes = row_by_row(f, y).numpy(), 500
+    off = (matrix + matrix.T) / 2 * (1 - np.eye(len(matrix)))
+    error = np.sqrt(2 * (off**2).sum() / probes)
+    assert error < 0.1 * np.trace(matrix)
+    assert float(divergence(f, y, probes)) == pytest.approx(np.trace(matrix), abs=4 * error)
+    averages = [float(divergence(f, y, 1, seed)) for seed in range(50)]
+    assert np.mean(averages) == pytest.approx(np.trace(matrix), abs=4 * error * np.sqrt(probes / 50))
+
+
+def test_divergence_of_a_diagonal_jacobian_is_exact():
+    gains, y = draw(2, 3, 4).abs(), draw(5, 2, 3, 4)
+    expected = (gains * 3 * y.square()).flatten(1).sum(1)
+    torch.testing.assert_close(divergence(lambda y: gains * y**3, y, probes=1), expected)  # every sign squared is 1
+
+
+@pytest.mark.parametrize("name", ["BFCNN", "UNet", "ResUNet"])
+def test_divergence_of_an_image_does_not_depend_on_its_batch(name):
+    f, _ = network(name)
+    y = draw(6, 1, 8, 8, seed=2)
+    together = divergence(f.train(), y)
+    assert f.training
+    for n in (1, 2, 5):
+        torch.testing.assert_close(divergence(f, y[:n]), together[:n], rtol=1e-11, atol=0)  # float64 rounding
+    other = torch.cat([y[:2], 5 * draw(4, 1, 8, 8, seed=9)])
+    torch.testing.assert_close(divergence(f, other)[:2], together[:2], rtol=1e-11, atol=0)
+    assert not torch.equal(divergence(f, y, seed=1), together)
+    assert not torch.allclose(divergence(f, y[:1].expand(6, -1, -1, -1)), together[:1])  # signs of their own

@@ -1,0 +1,149 @@
+"""Slopes, bands and integrals against exact values and repeated draws."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gahb import stats
+
+X = np.array([0.0, 5, 10, 15, 20, 25, 30])
+
+
+def test_slope_of_a_line_is_exact():
+    table = (0.6 * X + 12)[:, None] + np.array([0.0, 1, -1, 3])
+    fit = stats.fit_slope(X, table, 5, 20)
+    assert fit.slope == pytest.approx(0.6, abs=1e-12)
+    assert fit.intercept == pytest.approx(12 + 0.75, abs=1e-12)
+    assert fit.error == pytest.approx(0, abs=1e-12)
+    assert (fit.low, fit.high) == (5, 20)
+
+
+def test_slope_is_least_squares_within_the_range_only():
+    """numpy's polyfit on the mean curve; what lies outside the range does not matter; any order of the points."""
+    table = np.random.default_rng(0).standard_normal((7, 9)) + X[:, None]
+    inside = (X >= 5) & (X <= 25)
+    slope, intercept = np.polyfit(X[inside], table[inside].mean(1), 1)
+    wild = np.where(inside[:, None], table, 1e3 * X[:, None] ** 2)
+    order = np.random.default_rng(1).permutation(7)
+    for fit in (stats.fit_slope(X, wild, 5, 25), stats.fit_slope(X[order], wild[order], 5, 25)):
+        assert fit.slope == pytest.approx(slope, abs=1e-12)
+        assert fit.intercept == pytest.approx(intercept, abs=1e-10)
+    with pytest.raises(ValueError, match="two noise levels"):
+        stats.fit_slope(X, table, 11, 19)
+
+
+def test_slope_error_is_the_spread_over_repeated_draws():
+    """Images with slopes of their own, correlated noise: the mean of the errors is the spread, within 4 errors."""
+    rng, repeats, n = np.random.default_rng(0), 200, 60
+    fits = []
+    for _ in range(repeats):
+        table = X[:, None] * rng.normal(0.7, 0.2, n) + rng.normal(20, 3, n) + rng.normal(0, 1, (7, n))
+        fits.append(stats.fit_slope(X, table, 0, 30, resamples=200))
+    slopes, errors = np.array([(fit.slope, fit.error) for fit in fits]).T
+    truth = math.sqrt((0.2**2 + 1 / ((X - X.mean()) ** 2).sum()) / n)
+    assert slopes.mean() == pytest.approx(0.7, abs=4 * truth / repeats**0.5)
+    assert slopes.std(ddof=1) / truth == pytest.approx(1, abs=4 / math.sqrt(2 * repeats))
+    # A bootstrap's variance lacks the factor n / (n - 1).
+    expected = truth * math.sqrt((n - 1) / n)
+    assert errors.mean() == pytest.approx(expected, abs=4 * errors.std() / repeats**0.5 + 0.005 * truth)
+    assert errors.std() / repeats**0.5 < 0.02 * truth
+
+
+def test_resampled_means_have_the_known_moments():
+    values = np.random.default_rng(0).standard_normal((2, 30))
+    means = stats.resampled_means(values, 20_000)
+    assert means.shape == (2, 20_000)
+    error = values.std(1) / 30**0.5
+    np.testing.assert_array_less(np.abs(means.mean(-1) - values.mean(1)), 4 * error / 20_000**0.5)
+    np.testing.assert_allclose(means.std(-1) / error, 1, atol=4 / math.sqrt(40_000))
+    np.testing.assert_array_equal(stats.resampled_means(values, 10, seed=1), stats.resampled_means(values, 10, seed=1))
+
+
+@pytest.mark.parametrize("level", [0.68, 0.95])
+def test_band_covers_the_truth_as_often_as_it_says(level):
+    """250 tables of 80 images: coverage within 4 standard errors and the percentile method's known lack of 1/n."""
+    rng, repeats, n = np.random.default_rng(1), 250, 80
+    inside = []
+    for _ in range(repeats):
+        low, high = stats.band(rng.normal([[1.0], [-2.0]], [[1.0], [3.0]], (2, n)), level, resamples=200)
+        inside.append([low[0] <= 1 <= high[0], low[1] <= -2 <= high[1]])
+    coverage, error = np.mean(inside), math.sqrt(level * (1 - level) / (2 * repeats))
+    assert error < 0.022
+    assert coverage == pytest.approx(level, abs=4 * error + 1 / n)
+
+
+def test_band_has_the_width_of_a_normal():
+    table = np.random.default_rng(2).standard_normal((3, 400))
+    low, high = stats.band(table, 0.95, resamples=4000)
+    np.testing.assert_allclose((high - low) / (2 * 1.96 * table.std(1) / 20), 1, atol=0.06)
+    assert np.all((low < table.mean(1)) & (table.mean(1) < high))
+
+
+def test_interval_of_a_median_covers_it():
+    """Exponential values, whose median is log 2: coverage within 4 standard errors."""
+    rng, repeats, n, inside = np.random.default_rng(3), 300, 51, []
+    for _ in range(repeats):
+        low, high = stats.interval(rng.exponential(size=n), resamples=200)
+        inside.append(low <= math.log(2) <= high)
+    error = math.sqrt(0.95 * 0.05 / repeats)
+    assert error < 0.02
+    assert np.mean(inside) == pytest.approx(0.95, abs=4 * error)
+
+
+def test_interval_of_a_mean_and_of_constants():
+    values = np.random.default_rng(4).standard_normal(500)
+    low, high = stats.interval(values, np.mean)
+    half = 1.96 * values.std() / 500**0.5
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.15 * half)
+    assert stats.interval([2.0, 2.0, 2.0]) == (2, 2)
+    assert stats.interval([5.0]) == (5, 5)
+
+
+def test_steps():
+    rng = np.random.default_rng(5)
+    samples = rng.normal([[0.0], [1.0], [1.5]], 1, (3, 50)) + rng.normal(0, 5, 50)
+    differences, errors = stats.steps(samples, paired=True)
+    np.testing.assert_allclose(differences, np.diff(samples.mean(1)), rtol=1e-12)
+    np.testing.assert_allclose(errors, np.diff(samples, axis=0).std(1, ddof=1) / 50**0.5, rtol=1e-12)
+    _, unpaired = stats.steps([samples[0], samples[1][:20], samples[2]], paired=False)
+    variances = [samples[0].var(ddof=1) / 50, samples[1][:20].var(ddof=1) / 20, samples[2].var(ddof=1) / 50]
+    np.testing.assert_allclose(
+        unpaired, np.sqrt([variances[0] + variances[1], variances[1] + variances[2]]), rtol=1e-12
+    )
+    assert np.all(unpaired > 3 * errors)  # the images' common part cancels only in pairs
+
+
+@pytest.mark.parametrize("power", [2.0, 3.0, 4.5])
+def test_kl_integral_of_a_power(power):
+    """gap = sigma^p: the integral of sigma^(p - 3), in any order of the noise levels."""
+    low, high = 0.05, 2.0
+    truth = math.log(high / low) if power == 2 else (high ** (power - 2) - low ** (power - 2)) / (power - 2)
+    sigmas = np.geomspace(low, high, 81)
+    assert stats.kl_integral(sigmas, sigmas**power) == pytest.approx(truth, rel=1e-5)
+    order = np.random.default_rng(6).permutation(81)
+    assert stats.kl_integral(sigmas[order], sigmas[order] ** power) == pytest.approx(truth, rel=1e-5)
+
+
+def test_kl_integral_of_a_saturating_gap():
+    """gap = sigma^4 / (1 + sigma^2): integral of sigma / (1 + sigma^2) = log(1 + sigma^2) / 2; uneven levels."""
+    sigmas = np.exp(np.linspace(-4, 2, 60) + 0.02 * np.sin(np.arange(60)))
+    truth = (math.log(1 + sigmas[-1] ** 2) - math.log(1 + sigmas[0] ** 2)) / 2
+    assert stats.kl_integral(sigmas, sigmas**4 / (1 + sigmas**2)) == pytest.approx(truth, rel=1e-4)
+
+
+def test_global_random_state_is_left_alone():
+    table = np.random.default_rng(7).standard_normal((7, 20))
+    np.random.seed(3)
+    stats.fit_slope(X, table, 0, 30)
+    stats.band(table)
+    stats.interval(table[0])
+    after = np.random.random()
+    np.random.seed(3)
+    assert after == np.random.random()
+
+
+def test_slope_of_one_image_has_no_error():
+    fit = stats.fit_slope([0.0, 10, 20], [[1.0], [6], [11]], 0, 20)
+    assert fit.slope == pytest.approx(0.5)
+    assert math.isnan(fit.error)
