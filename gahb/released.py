@@ -103,7 +103,7 @@ def _why_unreadable(path, error):
             "reading it would run code that is stored in it, which gahb never does. Ask for a plain state dict of "
             "tensors"
         )
-    return "it is damaged or not a file of torch.save. Fetch it again"
+    return "it is damaged or not a file of torch.save. Ask for a plain state dict of tensors, or fetch it again"
 
 
 def _refuse_others(state):
