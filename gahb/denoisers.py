@@ -74,8 +74,8 @@ def _conv(inputs, outputs, kernel=3, generator=None):
     return layer
 
 
-def _conv_norm_relu(inputs, outputs, generator):
-    return [_conv(inputs, outputs, generator=generator), BiasFreeBatchNorm(outputs), nn.ReLU()]
+def _conv_norm_relu(inputs, outputs, generator, kernel=3):
+    return [_conv(inputs, outputs, kernel, generator), BiasFreeBatchNorm(outputs), nn.ReLU()]
 
 
 def _halve_or_double(kind, inputs, outputs, generator):
@@ -89,7 +89,7 @@ def _halve_or_double(kind, inputs, outputs, generator):
 class BFCNN(nn.Module):
     """Bias-free convolutional denoiser of the paper (Appendix A).
 
-    ``depth`` 3x3 convolutions: the first with a ReLU, the middle ones with bias-free batch
+    ``depth`` convolutions, 3x3 in the paper: the first with a ReLU, the middle ones with bias-free batch
     normalization and a ReLU, the last alone. The defaults have 665,856 parameters, the number
     that the paper gives; with the 21 layers of its text there would be 702,784.
 
@@ -106,25 +106,28 @@ class BFCNN(nn.Module):
         neither read nor changed.
     first_relu : bool
         Whether a ReLU follows the first convolution.
+    kernel_sizes : int or sequence of int
+        Side of the kernels, odd: one for all convolutions, or one for each.
 
     Raises
     ------
     ValueError, TypeError
-        If a size is not a positive integer.
+        If a size is not a positive integer, or that of a kernel is even.
     """
 
-    def __init__(self, depth=20, channels=64, in_channels=1, seed=0, first_relu=True):
+    def __init__(self, depth=20, channels=64, in_channels=1, seed=0, first_relu=True, kernel_sizes=3):
         super().__init__()
         self.depth = checks.count(depth, "depth", 2)
         self.channels = checks.count(channels, "channels")
         self.in_channels = checks.count(in_channels, "in_channels")
+        first, *middle, last = _kernel_sizes(kernel_sizes, depth)
         generator = torch.Generator().manual_seed(seed)
-        layers = [_conv(in_channels, channels, generator=generator)]
+        layers = [_conv(in_channels, channels, first, generator)]
         if first_relu:
             layers.append(nn.ReLU())
-        for _ in range(depth - 2):
-            layers += _conv_norm_relu(channels, channels, generator)
-        layers.append(_conv(channels, in_channels, generator=generator))
+        for kernel in middle:
+            layers += _conv_norm_relu(channels, channels, generator, kernel)
+        layers.append(_conv(channels, in_channels, last, generator))
         self.noise = nn.Sequential(*layers)
 
     def forward(self, y):
@@ -145,10 +148,17 @@ class BFCNN(nn.Module):
                 size = (sign * layer.gain / layer.sd(x))[:, None, None]
                 x = x * sign.to(x.dtype)[:, None, None]
             elif isinstance(layer, nn.Conv2d):
-                x, size = F.conv2d(x, layer.weight * size, padding=1), 1
+                x, size = F.conv2d(x, layer.weight * size, padding=layer.padding), 1
             else:
                 x = layer(x)
         return x
+
+
+def _kernel_sizes(sizes, depth):
+    sizes = sizes if isinstance(sizes, list | tuple) else [sizes] * depth
+    if len(sizes) != depth or any(checks.count(size, "kernel_sizes") % 2 == 0 for size in sizes):
+        raise ValueError(f"kernel_sizes must be one odd number, or one for each of {depth} convolutions, got {sizes}")
+    return sizes
 
 
 class UNet(nn.Module):

@@ -184,7 +184,7 @@ def _by_windows(net, y):
     """The Jacobian of a BFCNN, block by block of pixels.
 
     A 3x3 convolution carries the unit vectors of a block one pixel farther, so that each layer is
-    needed only in a window that grows by a pixel on each side.
+    needed only in a window that grows by a pixel on each side; a 1x1 convolution leaves it as it is.
     """
     layers, (channels, height, width) = _frozen_layers(net, y), y.shape[1:]
     matrix = y.new_zeros(channels, height, width, channels, height, width)
@@ -215,11 +215,12 @@ def _frozen_layers(net, y):
 
 
 def _through(v, window, weight, gate, height, width):
-    """A convolution and its gate, from images that are zero outside a window to a window a pixel wider."""
-    wider = [slice(max(w.start - 1, 0), min(w.stop + 1, n)) for w, n in zip(window, (height, width), strict=True)]
-    padding = [1 if new == old else 2 for new, old in zip(wider, window, strict=True)]
+    """A convolution and its gate, from images that are zero outside a window to a window wider by its reach."""
+    r, sides = weight.shape[-1] // 2, (height, width)
+    wider = [slice(max(w.start - r, 0), min(w.stop + r, n)) for w, n in zip(window, sides, strict=True)]
+    padding = [r if new == old else 2 * r for new, old in zip(wider, window, strict=True)]
     v = F.conv2d(v, weight, padding=padding)
-    starts = [new.start - old.start + p - 1 for new, old, p in zip(wider, window, padding, strict=True)]
+    starts = [new.start - old.start + p - r for new, old, p in zip(wider, window, padding, strict=True)]
     rows, columns = (slice(a, a + new.stop - new.start) for a, new in zip(starts, wider, strict=True))
     v = v[:, :, rows, columns]
     return v if gate is None else v * gate[:, :, wider[0], wider[1]], wider

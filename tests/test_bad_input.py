@@ -139,6 +139,9 @@ CASES = [
     # denoisers
     *count_cases("BFCNN", lambda v: gahb.BFCNN(depth=v), "depth", 2),
     *count_cases("BFCNN", lambda v: gahb.BFCNN(channels=v), "channels"),
+    *count_cases("BFCNN", lambda v: gahb.BFCNN(3, 4, kernel_sizes=v), "kernel_sizes"),
+    ("BFCNN", lambda: gahb.BFCNN(3, 4, kernel_sizes=2), "kernel_sizes", "[2, 2, 2]", "odd"),
+    ("BFCNN", lambda: gahb.BFCNN(3, 4, kernel_sizes=[3, 1]), "kernel_sizes", "[3, 1]", "each of 3 convolutions"),
     *count_cases("UNet", lambda v: gahb.UNet(blocks=v), "blocks"),
     *count_cases("UNet", lambda v: gahb.UNet(in_channels=v), "in_channels"),
     *count_cases("ResUNet", lambda v: gahb.ResUNet(channels=v), "channels"),

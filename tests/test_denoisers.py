@@ -65,7 +65,7 @@ def plain_block(x, block):
     """Convolutions, norms and ReLUs in the order in which ``block`` lists its weights."""
     for layer in block:
         if isinstance(layer, torch.nn.Conv2d):
-            x = F.conv2d(x, layer.weight, padding=1)
+            x = F.conv2d(x, layer.weight, padding="same")
         elif isinstance(layer, BiasFreeBatchNorm):
             x = plain_norm(x, layer)
         else:
@@ -73,17 +73,22 @@ def plain_block(x, block):
     return x
 
 
-@pytest.mark.parametrize("first_relu", [True, False])
-def test_bfcnn_is_conv_relu_then_conv_norm_relu_then_conv(first_relu):
-    net, y = small_bfcnn(first_relu=first_relu, in_channels=3), noisy(2, 3, 6, 7)
+VARIANTS = [{}, {"first_relu": False}, {"kernel_sizes": [1, 3, 1, 5, 3]}, {"kernel_sizes": 1, "first_relu": False}]
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_bfcnn_is_conv_relu_then_conv_norm_relu_then_conv(options):
+    net, y = small_bfcnn(**options, in_channels=3), noisy(2, 3, 6, 7)
     convs = [layer for layer in net.noise if isinstance(layer, torch.nn.Conv2d)]
     norms = [layer for layer in net.noise if isinstance(layer, BiasFreeBatchNorm)]
     assert (len(convs), len(norms)) == (5, 3)
-    x = F.conv2d(y, convs[0].weight, padding=1)
-    x = x.clamp_min(0) if first_relu else x
+    sizes = options.get("kernel_sizes", 3)
+    assert [conv.kernel_size for conv in convs] == [(k, k) for k in np.broadcast_to(sizes, 5)]
+    x = F.conv2d(y, convs[0].weight, padding="same")
+    x = x.clamp_min(0) if options.get("first_relu", True) else x
     for conv, norm in zip(convs[1:-1], norms, strict=True):
-        x = plain_norm(F.conv2d(x, conv.weight, padding=1), norm).clamp_min(0)
-    expected = y - F.conv2d(x, convs[-1].weight, padding=1)
+        x = plain_norm(F.conv2d(x, conv.weight, padding="same"), norm).clamp_min(0)
+    expected = y - F.conv2d(x, convs[-1].weight, padding="same")
     torch.testing.assert_close(net(y), expected, rtol=1e-12, atol=1e-12)  # float64 rounding
 
 
@@ -197,10 +202,10 @@ def test_bfcnn_trains_in_the_precision_of_its_weights(dtype):
     assert {denoised.dtype, *(p.grad.dtype for p in net.parameters())} == {dtype}
 
 
-@pytest.mark.parametrize("first_relu", [True, False])
-def test_bfcnn_in_training_is_its_layers_one_after_another(first_relu):
+@pytest.mark.parametrize("options", VARIANTS)
+def test_bfcnn_in_training_is_its_layers_one_after_another(options):
     """To rounding: output, gradients and running values, with gains of both signs."""
-    net = small_bfcnn(first_relu=first_relu).train()
+    net = small_bfcnn(**options).train()
     norms = [layer for layer in net.modules() if isinstance(layer, BiasFreeBatchNorm)]
     for layer in norms:
         layer.gain.data[::2] *= -1
@@ -210,7 +215,7 @@ def test_bfcnn_in_training_is_its_layers_one_after_another(first_relu):
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
     for a, b in zip(net.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-12)
-    before = small_bfcnn(first_relu=first_relu).buffers()
+    before = small_bfcnn(**options).buffers()
     for a, b, was in zip(net.buffers(), other.buffers(), before, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
         assert (a - was).abs().max() > 1e-3

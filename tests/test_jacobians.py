@@ -32,6 +32,7 @@ def shuffled_norms(net):
 NETWORKS = {
     "BFCNN": (lambda: BFCNN(5, 8), (1, 8, 8)),
     "BFCNN without first ReLU, 3 channels": (lambda: BFCNN(4, 6, 3, first_relu=False), (3, 5, 6)),
+    "BFCNN of kernels of several sizes": (lambda: BFCNN(6, 6, kernel_sizes=[3, 1, 5, 1, 1, 3]), (1, 7, 9)),
     "UNet": (lambda: UNet(4, 2), (1, 8, 8)),
     "UNet of a size that 4 does not divide": (lambda: UNet(4, 2), (1, 7, 9)),
     "UNet, 3 channels": (lambda: UNet(4, 1, 3), (3, 5, 4)),
@@ -186,7 +187,7 @@ def test_jacobian_does_not_depend_on_the_chunks(monkeypatch, which, images):
     close(jacobian(f, y), row_by_row(f, y), 1e-12)
 
 
-@pytest.mark.parametrize("which", ["BFCNN", "BFCNN without first ReLU, 3 channels"])
+@pytest.mark.parametrize("which", [name for name in NETWORKS if "BFCNN" in name])
 @pytest.mark.parametrize("side", [1, 3, 5, 20])
 def test_jacobian_does_not_depend_on_the_windows(monkeypatch, which, side):
     """Images wider than the reach of the network too, where most of the Jacobian is zero."""

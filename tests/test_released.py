@@ -1,9 +1,9 @@
 """``load_released`` against a plain forward pass over the tensors of the file, in each published layout.
 
-The authors' own files are tested where ``GAHB_RELEASED`` names the folder that holds them.
+``data/bf_cnn_rf13.npz`` holds an untrained network in the layout of BF_CNN_RF with an output of it that was computed
+apart. More such files, and the authors' own, are tested where ``GAHB_RELEASED`` names the folder that holds them.
 """
 
-import argparse
 import os
 import pickle
 from pathlib import Path
@@ -12,64 +12,23 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from torch.nn import functional as F
+from released_layouts import (
+    checkpoint_layout,
+    later_layout,
+    plain_forward,
+    plain_layout,
+    plain_unet,
+    unet_layout,
+    weights,
+)
 
-from gahb import BFCNN, load_released
-
-
-def tensors(*shapes):
-    generator = torch.Generator().manual_seed(3)
-    return [torch.randn(shape, generator=generator) / (9 * shape[1]) ** 0.5 for shape in shapes]
-
-
-def weights(depth=5, channels=6, in_channels=1):
-    """Convolutions, running values and gains of a small network."""
-    middle = [(channels, channels, 3, 3)] * (depth - 2)
-    convs = tensors((channels, in_channels, 3, 3), *middle, (in_channels, channels, 3, 3))
-    generator = torch.Generator().manual_seed(4)
-    sds = [torch.rand(channels, generator=generator) + 0.5 for _ in middle]
-    gains = [torch.randn(channels, generator=generator) for _ in middle]
-    return convs, sds, gains
-
-
-def plain_layout(convs, sds, gains, norm="{name}.{i}"):
-    state = {f"conv_layers.{i}.weight": conv for i, conv in enumerate(convs)}
-    for i, (sd, gain) in enumerate(zip(sds, gains, strict=True)):
-        state[norm.format(name="running_sd", i=i)] = sd[None, :, None, None]
-        state[norm.format(name="gammas", i=i)] = gain[None, :, None, None]
-    return state
-
-
-def later_layout(convs, sds, gains):
-    return plain_layout(convs, sds, gains, "BN_layers.{i}.{name}")
-
-
-def checkpoint_layout(convs, sds, gains):
-    """Its norm divides by sqrt(running_var) + 1e-5; mean and bias are in the file and unused."""
-    model = {"first_layer.weight": convs[0], "last_layer.weight": convs[-1]}
-    model |= {f"hidden_layer_list.{i}.weight": conv for i, conv in enumerate(convs[1:-1])}
-    for i, (sd, gain) in enumerate(zip(sds, gains, strict=True)):
-        model[f"bn_layer_list.{i}.running_var"] = (sd - 1e-5) ** 2
-        model[f"bn_layer_list.{i}.weight"] = gain
-        model[f"bn_layer_list.{i}.bias"] = torch.full_like(gain, 7.0)
-        model[f"bn_layer_list.{i}.running_mean"] = torch.full_like(gain, 9.0)
-        model[f"bn_layer_list.{i}.num_batches_tracked"] = torch.tensor(12)
-    return {"model": model, "args": argparse.Namespace(lr=1e-3, bias=False), "epoch": 3}
-
+from gahb import BFCNN, UNet, adaptive_basis, jacobian, load_released
 
 LAYOUTS = [plain_layout, later_layout, checkpoint_layout]
 
 
-def plain_forward(y, convs, sds, gains, first_relu=True):
-    x = F.conv2d(y, convs[0], padding=1)
-    x = F.relu(x) if first_relu else x
-    for conv, sd, gain in zip(convs[1:-1], sds, gains, strict=True):
-        x = F.relu(F.conv2d(x, conv, padding=1) / sd[:, None, None] * gain[:, None, None])
-    return y - F.conv2d(x, convs[-1], padding=1)
-
-
-def noisy(in_channels=1):
-    return torch.rand(2, in_channels, 9, 10, generator=torch.Generator().manual_seed(6))
+def noisy(in_channels=1, height=9, width=10):
+    return torch.rand(2, in_channels, height, width, generator=torch.Generator().manual_seed(6))
 
 
 def save(content, folder, **options):
@@ -80,9 +39,12 @@ def save(content, folder, **options):
 def check(path, parts, **options):
     net, y = load_released(path, **options), noisy(parts[0][0].shape[1])
     assert isinstance(net, BFCNN)
-    assert not any(module.training for module in net.modules())
     assert (net.depth, net.channels) == (len(parts[0]), len(parts[0][0]))
-    expected = plain_forward(y, *parts, **options)
+    compare(net, y, plain_forward(y, *parts, **options))
+
+
+def compare(net, y, expected):
+    assert not any(module.training for module in net.modules())
     # The square root of running_var and the quotient gain / sd round differently in float32.
     torch.testing.assert_close(net(y).detach(), expected, rtol=1e-5, atol=1e-5)
 
@@ -135,6 +97,82 @@ def test_file_in_double_precision_and_in_the_format_before_zip(tmp_path):
     check(save(plain_layout(*doubled), tmp_path, _use_new_zipfile_serialization=False), parts)
 
 
+RF = [3, 1, 1, 3, 1, 3]  # kernel sizes of a BF_CNN_RF
+
+
+def test_no_relu_follows_the_first_convolution_where_some_kernels_are_1x1(tmp_path):
+    parts = weights(depth=6, kernels=RF)
+    net, y = load_released(save(later_layout(*parts), tmp_path)), noisy()
+    compare(net, y, plain_forward(y, *parts, first_relu=False))
+
+
+def test_network_whose_output_was_computed_apart(tmp_path):
+    with np.load(Path(__file__).parent / "data" / "bf_cnn_rf13.npz") as file:
+        arrays = {key: torch.from_numpy(file[key]) for key in file}
+    y, noise = arrays.pop("y"), arrays.pop("network_output")
+    compare(load_released(save(arrays, tmp_path)), y, y - noise)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("sizes", [(4, 2, 1), (3, 1, 3), (2, 4, 1)])
+def test_unet_of_every_size(tmp_path, sizes, prefix):
+    state, y = unet_layout(*sizes), noisy(sizes[2], 32, 16)
+    net = load_released(save({prefix + key: value for key, value in reversed(state.items())}, tmp_path))
+    assert isinstance(net, UNet)
+    assert (net.channels, net.blocks, net.in_channels) == sizes
+    compare(net, y, plain_unet(y, state))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_files_of_half_precision(tmp_path, dtype):
+    """The network of the rounded numbers, in float32."""
+    state, y = {key: value.to(dtype) for key, value in unet_layout().items()}, noisy(1, 8, 12)
+    net = load_released(save(state, tmp_path))
+    assert {value.dtype for value in net.state_dict().values()} == {torch.float32}
+    compare(net, y, plain_unet(y, {key: value.float() for key, value in state.items()}))
+    parts = [[value.to(dtype) for value in part] for part in weights()]
+    check(save(later_layout(*parts), tmp_path), [[value.float() for value in part] for part in parts])
+
+
+def analysed(kind):
+    """A state dict, options for reading it, and its denoiser in plain float64."""
+    channels = 3 if "color" in kind else 1
+    if kind.startswith("UNet"):
+        state = unet_layout(3, 2, channels)
+        exact = {key: value.double() for key, value in state.items()}
+        return state, {}, lambda y: plain_unet(y, exact)
+    first_relu = kind == "BF_CNN"
+    parts = weights(6, 5, channels, RF if kind == "BF_CNN_RF" else None)
+    exact = [[value.double() for value in part] for part in parts]
+    options = {} if kind == "BF_CNN_RF" else {"first_relu": first_relu}
+    return later_layout(*parts), options, lambda y: plain_forward(y, *exact, first_relu=first_relu)
+
+
+KINDS = {
+    "BF_CNN": (1, 7, 9),
+    "BF_CNN, linear first layer, color": (3, 5, 6),
+    "BF_CNN_RF": (1, 9, 7),
+    "UNet": (1, 8, 12),
+    "UNet, color": (3, 4, 8),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jacobian_and_its_basis_are_those_of_the_rows(tmp_path, kind):
+    state, options, plain = analysed(kind)
+    net = load_released(save(state, tmp_path), **options)
+    y = torch.from_numpy(np.random.default_rng(1).random((1, *KINDS[kind])))
+    x = y.clone().requires_grad_()
+    rows = [torch.autograd.grad(value, x, retain_graph=True)[0] for value in plain(x).flatten()]
+    rows = torch.stack(rows).flatten(1)
+    torch.testing.assert_close(jacobian(net, y), rows, rtol=0, atol=1e-11 * float(rows.abs().max()))
+    values = np.linalg.eigvalsh((rows + rows.T).numpy() / 2)[::-1]
+    basis = adaptive_basis(net, y, k=5)
+    np.testing.assert_allclose(basis.shrinkage, values[:5], rtol=1e-3)
+    symmetric = basis.vectors.flatten(1) @ (rows + rows.T) / 2
+    np.testing.assert_allclose(symmetric, basis.shrinkage[:, None] * basis.vectors.flatten(1), atol=1e-3 * values[0])
+
+
 class Plant:
     """A pickle that makes a file when it is run."""
 
@@ -172,7 +210,22 @@ def test_truncated_file_is_called_damaged(tmp_path, zipped):
             load_released(path)
 
 
-@pytest.mark.parametrize("content", [b"<html>quota exceeded</html>", bytes(range(256)), pickle.dumps({"a": 1})])
+SAVED = {
+    "web page.* 'Download raw file'": b"\n\n<!DOCTYPE html>\n<html lang='en'><head><title>model.pt</title>",
+    "Git LFS pointer.* 'git lfs pull'": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 30654321\n",
+}
+
+
+@pytest.mark.parametrize("words", SAVED)
+def test_what_was_saved_in_place_of_a_file_is_named(tmp_path, words):
+    path = tmp_path / "0to255_set_size_10" / "model.pt"
+    path.parent.mkdir()
+    path.write_bytes(SAVED[words])
+    with pytest.raises(ValueError, match=rf"^0to255_set_size_10/model\.pt was refused: it is a {words}"):
+        load_released(path)
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)), pickle.dumps({"a": 1})])
 def test_file_of_another_kind_is_called_damaged(tmp_path, content):
     (tmp_path / "net.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged or not a file of torch\.save"):
@@ -184,15 +237,18 @@ def test_missing_file(tmp_path):
         load_released(tmp_path / "absent.pt")
 
 
-def changed(**changes):
-    state = plain_layout(*weights())
-    for key, value in changes.items():
-        key = key.replace("__", ".")
-        if value is None:
-            del state[key]
-        else:
-            state[key] = value
-    return state
+def bf_cnn(**parts):
+    """A state dict with these tensors in place of its own; None removes one."""
+    return changed(plain_layout(*weights()), parts)
+
+
+def unet(**parts):
+    return changed(unet_layout(), parts)
+
+
+def changed(state, parts):
+    state |= {key.replace("__", "."): value for key, value in parts.items()}
+    return {key: value for key, value in state.items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -202,17 +258,51 @@ def changed(**changes):
         ({"conv_layers.0.weight": 3}, "found none"),
         (torch.ones(3), "holds a Tensor"),
         ([1, 2], "holds a int"),
-        (changed(conv_layers__2__weight=None), "does not hold the layers"),
-        (changed(gammas__1=None), "does not hold the layers"),
-        (changed(conv_layers__2__weight=torch.ones(6, 6, 1, 1)), r"expected.*\(6, 6, 3, 3\).*\(6, 6, 1, 1\)"),
-        (changed(conv_layers__0__weight=torch.ones(6, 1, 5, 5)), r"expected.*\(6, 1, 3, 3\).*\(6, 1, 5, 5\)"),
-        (changed(running_sd__0=torch.ones(1)), r"expected.*\(6,\).*\(1,\)"),
-        (changed(conv_layers__0__bias=torch.ones(6)), "not bias-free"),
+        (
+            bf_cnn(conv_layers__2__weight=None),
+            r"does not hold the layers of a BF-CNN: conv_layers\.2\.weight is missing",
+        ),
+        (bf_cnn(conv_layers__4__weight=None), r"expected conv_layers\.3\.weight of shape \(1, 6, 3, 3\)"),
+        (bf_cnn(gammas__1=None), r"gammas\.1 is missing"),
+        (bf_cnn(gammas__3=torch.ones(6)), r"gammas\.3 is no part of it"),
+        (bf_cnn(conv_layers__2__weight=torch.ones(6, 6, 1, 3)), r"expected.*\(6, 6, 3, 3\).*\(6, 6, 1, 3\)"),
+        (bf_cnn(conv_layers__0__weight=torch.ones(6, 1, 4, 4)), r"kernel_sizes must be one odd number"),
+        (bf_cnn(conv_layers__0__weight=torch.ones(6, 1)), r"four dimensions, found the shape \(6, 1\)"),
+        (bf_cnn(running_sd__0=torch.ones(1)), r"expected.*\(6,\).*\(1,\)"),
+        (bf_cnn(running_sd__0=0 * torch.ones(6)), r"running_sd\.0 must be finite, and above 0"),
+        (bf_cnn(gammas__0=torch.nan * torch.ones(6)), r"gammas\.0 must be finite"),
+        (
+            bf_cnn(conv_layers__0__weight=torch.ones(6, 2, 3, 3)),
+            r"it takes 2 channels and returns 1, as the authors' conditional",
+        ),
+        (unet(mid_block__3__weight=None), r"layers of the authors' UNet: mid_block\.3\.weight is missing"),
+        (unet(encoder__1__4__gammas=torch.ones(4)), r"expected encoder\.1\.4\.gammas of shape \(8,\), found \(4,\)"),
+        (unet(encoder__0__5__weight=torch.ones(4, 4, 3, 3)), r"encoder\.0\.5\.weight is no part of it"),
+        (unet(upsample__1__weight=None), r"upsample\.1\.weight is missing"),
     ],
 )
 def test_file_with_another_network_is_refused(tmp_path, content, words):
     with pytest.raises(ValueError, match=words):
         load_released(save(content, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("conv1.weight", r"the UNet of bias_free_denoising.*\(conv1\.weight\)"),
+        ("cnn.first_layer.weight", "the recurrent network \\(R-CNN\\) of bias_free_denoising"),
+        ("cnn_list.0.first_layer.bias", "the DenseNet of bias_free_denoising"),
+        ("conv_layers.0.bias", "not bias-free"),
+        ("hidden_layer_list.3.bias", "not bias-free"),
+        ("encoder.0.0.bias", "not bias-free"),
+        ("model.0.bias", "not bias-free"),
+        ("gammas.0.weight", r"an early BF-CNN, whose running values are in a second file"),
+    ],
+)
+def test_network_of_another_kind_is_named(tmp_path, key, words):
+    content = {"module." + key: torch.ones(6), "module.first_layer.weight": torch.ones(6, 1, 3, 3)}
+    with pytest.raises(ValueError, match=rf"net\.pt holds .*{words}.*; gahb reads the authors' BF-CNN, BF_CNN_RF and"):
+        load_released(save({"model": [content]}, tmp_path))
 
 
 FOLDER = os.environ.get("GAHB_RELEASED")
@@ -232,3 +322,11 @@ def test_published_networks_denoise_photographs(name, photograph, floor):
         denoised = net(torch.from_numpy(y).float()[None, None])[0, 0].double().numpy()
     psnr = -10 * np.log10(np.mean((denoised - clean) ** 2))
     assert floor < psnr < floor + 2
+
+
+@pytest.mark.skipif(not FOLDER, reason="GAHB_RELEASED names no folder with the authors' files")
+@pytest.mark.parametrize("name", ["unet_layout_8_kernels_3_blocks_gray", "bf_cnn_layout_rf13_12_kernels_gray"])
+def test_networks_in_the_later_layouts(name):
+    """Untrained ones, whose outputs were computed apart."""
+    io = torch.load(Path(FOLDER) / f"{name}_io.pt", weights_only=True)
+    compare(load_released(Path(FOLDER) / f"{name}.pt"), io["y"], io["denoised"])

@@ -333,7 +333,7 @@ def test_no_progress_if_none_is_wanted(capsys):
         (
             {"network_kwargs": {"dept": 3}},
             ValueError,
-            "size of BFCNN may have channels, depth, first_relu, in_channels, got dept",
+            "size of BFCNN may have channels, depth, first_relu, in_channels, kernel_sizes, got dept",
         ),
         ({"name": "mine"}, TypeError, "name: give a whole recipe"),
         ({"time_limit": 1.0}, ValueError, "time_limit needs a checkpoint to go on from"),
