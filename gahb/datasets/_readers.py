@@ -40,7 +40,7 @@ class Images(NamedTuple):
 
 
 class Reader:
-    """The images of a source. Subclasses add the name of the source (``str``), and ``encoded()`` or a new ``read()``."""
+    """The images of a source. Subclasses add its name (``str``), and ``encoded()`` or a new ``read()``."""
 
     place: str  # tells sources apart
     unreadable_folders: Sequence[str] = ()  # each with the reason
