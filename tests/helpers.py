@@ -1,15 +1,25 @@
 """What several test modules use."""
 
+import errno
+import os
 import pickle
+import re
 import resource
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
+import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 from torch import Tensor, nn
 
+from gahb.companion.cli import main
 from gahb.training.loop import train
 from gahb.training.recipe import Recipe
 from gahb.training.store import identity, load_or_train
@@ -81,3 +91,90 @@ def full_disk(limit: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+PAGE = "\n <!DOCTYPE html><html><head><title>Quota exceeded</title></head><body>Sorry.</body></html>"
+
+
+def picture(seed: int, height: int = 40, width: int = 40, channels: int = 3) -> np.ndarray:
+    """A smooth random picture (height, width, channels), uint8, unlike those of other seeds."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, channels), dtype=np.uint8)
+    bands = [Image.fromarray(coarse[..., c]).resize((width, height), Image.BICUBIC) for c in range(channels)]
+    return np.stack([np.asarray(band) for band in bands], axis=-1)
+
+
+def gray_pictures(n: int, height: int = 16, width: int = 16) -> np.ndarray:
+    """Smooth random pictures (n, height, width), uint8."""
+    return np.stack([picture(seed, height, width, 1)[..., 0] for seed in range(n)])
+
+
+def fill(folder: Path, names: Iterable[str], **size: int) -> Path:
+    """Write the picture of each position to its name in a folder, which is returned."""
+    for seed, name in enumerate(names):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(seed, **size)).save(file)
+    return folder
+
+
+def gray(colors: np.ndarray) -> np.ndarray:
+    """Mean of the channels, in [0, 1]."""
+    return colors.astype(float).mean(-1) / 255
+
+
+@contextmanager
+def locked(*folders: Path) -> Iterator[None]:
+    """Folders that cannot be listed. Root can list any folder, so the system's refusal is imitated."""
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> Iterator[os.DirEntry]:
+        if Path(folder) in folders:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    with patch.object(os, "scandir", refuse):
+        yield
+
+
+# --- faults: what a row of the table expects --------------------------------------------------------------------------
+
+Check = Callable[[Callable[[Path], object], Path], None]
+
+
+def refused(kind: type[Exception], sentence: str) -> Check:
+    """An error of this kind, whose message matches."""
+
+    def check(provoke: Callable[[Path], object], folder: Path) -> None:
+        with pytest.raises(kind, match=sentence):
+            provoke(folder)
+
+    return check
+
+
+def leads_to(outcome: object, warning: str | None = None) -> Check:
+    """This outcome, with one warning that matches, or without any."""
+
+    def check(provoke: Callable[[Path], object], folder: Path) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert provoke(folder) == outcome
+        messages = [str(one.message) for one in caught]
+        assert len(messages) == (warning is not None), messages
+        assert warning is None or re.search(warning, messages[0]), messages
+
+    return check
+
+
+def exits(status: int, sentence: str) -> Check:
+    """This exit status of the command line that is returned, with a message on stderr that matches."""
+
+    def check(provoke: Callable[[Path], list[str]], folder: Path) -> None:
+        result = CliRunner(env={"GAHB_STORE": str(folder)}).invoke(main, provoke(folder))
+        assert result.exit_code == status, result.output
+        assert re.search(sentence, result.stderr), result.stderr
+        assert status != 1 or result.stderr.startswith("gahb: ")
+        assert "Traceback" not in result.output
+
+    return check
