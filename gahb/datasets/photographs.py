@@ -30,7 +30,7 @@ class Photographs:
     Attributes
     ----------
     pixels : Tensor (n, 1, size, size), uint8
-        All usable photographs, in order.
+        Usable photographs, in the order of their names.
     N, test_size : int
         Images in S1 and in S2 (0 if there is only a test set), and images in the test set.
     manifest : dict
