@@ -1,4 +1,4 @@
-"""Rows of the table of faults: image files, arrays and archives."""
+"""Rows of the table of faults: image files, folders, arrays, archives, and prepared photographs."""
 
 import errno
 import io
@@ -7,43 +7,43 @@ import pickle
 import tarfile
 import zipfile
 import zlib
-from contextlib import contextmanager
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from faults_expected import ASKED, GOOD, PIXELS, assert_undisturbed, goes_on, refused
+from helpers import DAMAGE, PAGE, fill, full_disk, gray_pictures, leads_to, locked, picture, refused
 from PIL import Image
-from test_photographs import picture
-from test_sources import FORMS, PAGE, Malicious, fill, save
-from test_store import folder_of, get
 
 from gahb.datasets import faces
 from gahb.released import load_released
 
+GOOD = ["1.png", "2.png", "3.png", "m.png", "x.png", "y.png"]
+ASKED = {"size": 12, "N": 2, "test_size": 1}
+PIXELS = gray_pictures(6)
+
+
 # --- Image files ------------------------------------------------------------------------------------------------------
 
 
-def beside_good_ones(make):
-    """What a folder of six pictures says of an odd file that ``make(folder)`` adds: its reason, or ``read``."""
+def among_good_ones(make):
+    """What a folder of six pictures reports of an odd file that ``make(folder)`` adds; the others are read."""
 
     def provoke(tmp_path):
         folder = fill(tmp_path / "my faces", GOOD, height=16, width=16)
         make(folder)
         manifest = faces(folder, **ASKED, cache=tmp_path / "cache").manifest
-        assert manifest["read"] + len(manifest["unreadable"]) == manifest["found"] >= len(GOOD)  # the others go on
-        return manifest["unreadable"] or f"{manifest['found'] - len(GOOD)} more read"
+        assert manifest["read"] + len(manifest["unreadable"]) == manifest["found"] >= len(GOOD)
+        return manifest["unreadable"]
 
     return provoke
 
 
 def content(name, data):
-    return beside_good_ones(lambda folder: (folder / name).write_bytes(data))
+    return among_good_ones(lambda folder: (folder / name).write_bytes(data))
 
 
 def link_to(name):
-    return beside_good_ones(lambda folder: (folder / "a.png").symlink_to(name))
+    return among_good_ones(lambda folder: (folder / "a.png").symlink_to(name))
 
 
 def encoded(suffix="png"):
@@ -59,7 +59,7 @@ def altered_png():
 
 
 def bomb():
-    """A PNG of a few bytes that says that it is 10^10 pixels."""
+    """A PNG of a few bytes whose header claims 10^10 pixels."""
     header = b"IHDR" + (100_000).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0"
     chunks = [(13, header), (1, b"IDAT\0")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -67,50 +67,20 @@ def bomb():
     )
 
 
-def nested_and_linked(folder):
-    """A folder below, links to a file, to a folder and back up, hidden files; names in other scripts, and no UTF-8."""
-    fill(folder, ["ünï cödé/日本 1.png"], height=16, width=16)
-    Image.fromarray(picture(60, 16, 16)).save(folder / "\udcff.png", format="png")
-    elsewhere = folder.parent / "elsewhere"
-    elsewhere.mkdir()
-    Image.fromarray(picture(61, 16, 16)).save(elsewhere / "l.png")
-    (folder / "linked").symlink_to(elsewhere)
-    (folder / "loop").symlink_to(folder)
-    (folder / ".hidden.png").write_bytes(b"")
-    (folder / "folder.png").mkdir()
-
-
-def form(kind):
-    def provoke(tmp_path):
-        suffix, expected, tolerance = FORMS[kind]
-        fill(tmp_path, ["b.png", "c.png"])
-        save(kind, tmp_path / f"a{suffix}")
-        data = faces(tmp_path, size=40, N=1, test_size=1)
-        return bool(np.abs(data.S1[0, 0].numpy() - expected).max() < tolerance / 255)
-
-    return provoke
-
-
-def pipe(folder):
-    """Who reads it waits for ever."""
-    os.mkfifo(folder / "a.png")
-
-
-def floats_beyond_one(tmp_path):
-    levels = Image.fromarray(picture(0, 16, 16, 1)[..., 0].astype(np.float32))
-    return beside_good_ones(lambda folder: levels.save(folder / "a.tif"))(tmp_path)
+def floats_beyond_one(folder):
+    Image.fromarray(PIXELS[0].astype(np.float32)).save(folder / "a.tif")
 
 
 def no_permission(tmp_path):
-    inner = Image.open
+    open_image = Image.open
 
     def refuse(file):
         if "x.png" in str(file):
             raise PermissionError(errno.EACCES, "Permission denied")
-        return inner(file)
+        return open_image(file)
 
     with patch.object(Image, "open", refuse):
-        return beside_good_ones(lambda folder: None)(tmp_path)
+        return among_good_ones(lambda folder: None)(tmp_path)
 
 
 def too_few(tmp_path):
@@ -120,96 +90,81 @@ def too_few(tmp_path):
     faces(tmp_path, size=12, N=3, test_size=1)
 
 
-def changed_folder(tmp_path):
-    folder, kept = fill(tmp_path / "f", GOOD, height=16, width=16), tmp_path / "cache"
-    before = faces(folder, **ASKED, cache=kept)
-    Image.fromarray(picture(20, 16, 16)).save(folder / "0.png")
-    after = faces(folder, **ASKED, cache=kept)
-    assert after.manifest == faces(folder, **ASKED).manifest != before.manifest
-    return after.manifest["parts"]["S1"]
-
-
-@contextmanager
-def locked(*folders):
-    """As root may enter any folder, the system's refusal is played."""
-    inner = os.scandir
-
-    def refuse(folder):
-        if Path(folder) in folders:
-            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-        return inner(folder)
-
-    with patch.object(os, "scandir", refuse):
-        yield
-
-
-def locked_folder(inside=("a", "b/c"), good=GOOD):
-    """Folders with an image each that may not be entered, among others; all that is read of the others."""
+def locked_folders(inside=("a", "b/c"), good=GOOD):
+    """Folders of an image each that cannot be listed, among good images."""
 
     def provoke(tmp_path):
         folder = fill(tmp_path / "f", [*good, *(f"{name}/1.png" for name in inside)], height=16, width=16)
         with locked(*(folder / name for name in inside)):
             manifest = faces(folder, **ASKED).manifest
-        return manifest["found"], manifest["closed"]
+        return manifest["found"], manifest["unreadable_folders"]
 
     return provoke
 
 
-SHUT = r"Folders that may not be entered: a \(Permission denied\), b/c \(Permission denied\)\."
-TOO_FEW = r"has 3 usable .*5 found, 1 unreadable, 1 near.* = 7 are needed\. Give a larger .*page\.jpg"
+LOCKED = ["a (Permission denied)", "b/c (Permission denied)"]
+UNREADABLE = r"Unreadable folders: a \(Permission denied\), b/c \(Permission denied\)\."
+TOO_FEW = r"has 3 usable .*5 found, 1 unreadable, 1 near.* = 7 are needed\. Give a larger .*page\.jpg \(a web page\)"
 IMAGES = [
-    *((f"image: {kind}", form(kind), goes_on(True)) for kind in FORMS),
-    ("image: nested folders, links, loops, odd names", beside_good_ones(nested_and_linked), goes_on("3 more read")),
-    ("image: zero bytes", content("a.png", b""), goes_on(["a.png (empty)"])),
-    ("image: truncated jpeg", content("a.jpg", encoded("jpeg")[:600]), goes_on(["a.jpg (truncated)"])),
-    ("image: truncated png", content("a.png", encoded()[:900]), goes_on(["a.png (truncated)"])),
-    ("image: altered png", content("a.png", altered_png()), goes_on(["a.png (damaged)"])),
-    ("image: HTML", content("a.jpg", PAGE.encode()), goes_on(["a.jpg (a web page)"])),
-    ("image: text", content("a.gif", b"no image"), goes_on(["a.gif (not an image)"])),
-    ("image: pickle", content("a.tif", pickle.dumps({"a": 1})), goes_on(["a.tif (not an image)"])),
-    ("image: too many pixels", content("a.png", bomb()), goes_on(["a.png (too large)"])),
-    ("image: floats beyond [0, 1]", floats_beyond_one, goes_on(["a.tif (intensities not in [0, 1])"])),
-    ("image: a pipe", beside_good_ones(pipe), goes_on(["a.png (not a regular file)"])),
-    ("image: link to nothing", link_to("nothing"), goes_on(["a.png (No such file or directory)"])),
-    ("image: link to itself", link_to("a.png"), goes_on(["a.png (Too many levels of symbolic links)"])),
-    ("image: no permission", no_permission, goes_on(["x.png (Permission denied)"])),
+    ("image: zero bytes", content("a.png", b""), leads_to(["a.png (empty)"])),
+    ("image: truncated jpeg", content("a.jpg", encoded("jpeg")[:600]), leads_to(["a.jpg (truncated)"])),
+    ("image: truncated png", content("a.png", encoded()[:900]), leads_to(["a.png (truncated)"])),
+    ("image: altered png", content("a.png", altered_png()), leads_to(["a.png (damaged)"])),
+    ("image: HTML", content("a.jpg", PAGE.encode()), leads_to(["a.jpg (a web page)"])),
+    ("image: text", content("a.gif", b"no image"), leads_to(["a.gif (not an image)"])),
+    ("image: pickle", content("a.tif", pickle.dumps({"a": 1})), leads_to(["a.tif (not an image)"])),
+    ("image: too many pixels", content("a.png", bomb()), leads_to(["a.png (too large)"])),
+    ("image: floats", among_good_ones(floats_beyond_one), leads_to(["a.tif (intensities not in [0, 1])"])),
     (
-        "photographs: folders that may not be entered",
-        locked_folder(),
-        goes_on((6, ["a (Permission denied)", "b/c (Permission denied)"]), f"faces: folder f is not .* whole. {SHUT}"),
+        "image: a pipe, which would be read forever",
+        among_good_ones(lambda folder: os.mkfifo(folder / "a.png")),
+        leads_to(["a.png (not a regular file)"]),
+    ),
+    ("image: link to nothing", link_to("nothing"), leads_to(["a.png (No such file or directory)"])),
+    ("image: link to itself", link_to("a.png"), leads_to(["a.png (Too many levels of symbolic links)"])),
+    ("image: no permission", no_permission, leads_to(["x.png (Permission denied)"])),
+    (
+        "folder: unreadable folders inside",
+        locked_folders(),
+        leads_to((6, LOCKED), f"faces: parts of folder f were not read. {UNREADABLE}"),
     ),
     (
-        "photographs: too few, as folders may not be entered",
-        locked_folder(good=()),
-        refused(ValueError, rf"faces: folder f has 0 usable .* {SHUT}"),
+        "folder: too few images, as folders are unreadable",
+        locked_folders(good=()),
+        refused(ValueError, rf"faces: folder f has 0 usable .* {UNREADABLE}"),
     ),
     (
-        "photographs: the folder may not be entered",
-        locked_folder(inside=("",)),
-        refused(PermissionError, r"^faces: .*f may not be read \(Permission denied\); change its permissions or give"),
+        "folder: itself unreadable",
+        locked_folders(inside=("",)),
+        refused(PermissionError, r"^faces: .*f cannot be read \(Permission denied\); change its permissions or give"),
     ),
-    ("photographs: too few", too_few, refused(ValueError, TOO_FEW)),
-    ("photographs: a changed folder", changed_folder, goes_on(["0.png", "1.png"])),
+    ("folder: too few images", too_few, refused(ValueError, TOO_FEW)),
 ]
 
 
 # --- Arrays and archives ----------------------------------------------------------------------------------------------
 
 
-def source(name, write):
-    """Give the file that ``write(path)`` makes as faces; the first pixels that come back."""
+class Malicious:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def given(name, write, use=lambda path: faces(path, size=16, N=2, test_size=1).pixels[0, 0].tolist()):
+    """Use the file that ``write(path)`` makes, by default as faces, of which the first is returned."""
 
     def provoke(tmp_path):
         path = tmp_path / "given" / name
         path.parent.mkdir()
         write(path)
-        return faces(path, size=16, N=2, test_size=1).pixels[0, 0].tolist() == PIXELS[0].tolist()
+        return use(path)
 
     return provoke
-
-
-def page(path):
-    path.write_text(PAGE)
 
 
 def escaping_zip(path):
@@ -230,7 +185,7 @@ def escaping_npz(path):
         archive.writestr("../../ran.npy", array.getvalue())
 
 
-def objects(path):
+def malicious_array(path):
     array = np.empty(1, dtype=object)
     array[0] = Malicious(path.parents[1] / "ran")
     if path.suffix == ".npy":
@@ -247,79 +202,89 @@ def malicious_torch(path):
     torch.save({"images": Malicious(path.parents[1] / "ran")}, path)
 
 
-def released(write):
-    def provoke(tmp_path):
-        path = tmp_path / "given" / "net.pt"
-        path.parent.mkdir()
-        write(path)
-        load_released(path)
-
-    return provoke
-
-
-def into_the_store(write):
-    """Weights that someone replaced."""
-
-    def provoke(tmp_path):
-        root = tmp_path / "store"
-        get(root)
-        write(folder_of(root) / "weights.safetensors")
-        assert_undisturbed(get(root))
-        return "made again"
-
-    return provoke
-
-
 def savez(**arrays):
     return lambda path: np.savez(path, **arrays)
-
-
-def tensors(path):
-    torch.save(torch.from_numpy(PIXELS), path)
 
 
 def truncated(write):
     return lambda path: (write(path), os.truncate(path, 700))
 
 
-def one_image(path):
-    save("gray", path)
-
-
 WEB = r"is a web page and holds no images: .*; open its address in a browser"
 BAD = r"could not be read as an array .*It is damaged"
 NO_CODE = r"could not be read as an array .*needs code to be run, which is refused; save plain numbers"
-GIVEN = [  # name of the file, what writes it, the sentence that it gets after its name
-    *((name, page, WEB) for name in ("a.jpg", "a.npz", "a.npy", "a.pt", "a.zip", "a.tar.gz")),
-    ("zero.npy", lambda path: path.touch(), BAD),
-    ("zero.npz", lambda path: path.touch(), BAD),
-    ("zero.pt", lambda path: path.touch(), BAD),
+FILES = [  # name, what writes it, the message after the name
+    *((name, lambda path: path.write_text(PAGE), WEB) for name in ("a.jpg", "a.npz", "a.npy", "a.pt", "a.zip")),
+    *((f"empty.{suffix}", lambda path: path.touch(), BAD) for suffix in ("npy", "npz", "pt")),
     ("cut.npy", truncated(lambda path: np.save(path, PIXELS)), BAD),
     ("cut.npz", truncated(savez(images=PIXELS)), BAD),
-    ("cut.pt", truncated(tensors), BAD),
-    ("levels.npz", savez(images=PIXELS.astype(float)), r"holds float64 from 0.* floats in \[0, 1\] are expected"),
-    ("nan.npz", savez(images=PIXELS * np.nan), r"holds float64 from nan to nan; .* are expected"),
-    ("no_image.npz", savez(images=PIXELS[:0]), r"has shape \(0, 16, 16\): it holds no images"),
-    ("one.npz", savez(images=PIXELS[0]), r"has shape \(16, 16\); images \(n, H, W\), .* are expected"),
+    ("cut.pt", truncated(lambda path: torch.save(torch.from_numpy(PIXELS), path)), BAD),
     ("which.npz", savez(a=PIXELS, b=PIXELS), r"holds \['a', 'b'\]; name the array of images 'images'"),
-    ("one.png", one_image, r"is one image; give the folder it is in"),
-    ("pipe.npy", os.mkfifo, r"is neither a folder nor a file; give a folder of images or an array"),
     ("keys.pt", lambda path: torch.save({1: torch.ones(2), "b": torch.ones(2)}, path), r"holds \['1', 'b'\]; name"),
-    ("leaves.zip", escaping_zip, r"is neither a folder .*; unpack an archive first"),
-    ("leaves.tar.gz", escaping_tar, r"is neither a folder .*; unpack an archive first"),
-    ("object.npy", objects, NO_CODE),
-    ("object.npz", objects, NO_CODE),
+    ("one.png", lambda path: Image.fromarray(PIXELS[0]).save(path), r"is one image; give the folder it is in"),
+    ("pipe.npy", os.mkfifo, r"is neither a folder nor a file; give a folder of images or an array"),
+    ("escapes.zip", escaping_zip, r"is neither a folder .*; unpack an archive first"),
+    ("escapes.tar.gz", escaping_tar, r"is neither a folder .*; unpack an archive first"),
+    ("object.npy", malicious_array, NO_CODE),
+    ("object.npz", malicious_array, NO_CODE),
     ("object.pt", malicious_torch, NO_CODE),
     *((f"pickle.{suffix}", malicious_pickle, NO_CODE) for suffix in ("npy", "npz", "pt")),
 ]
-ASIDE = r"weights\.safetensors in tiny-\w+ is damaged .*set aside as weights\.safetensors\.damaged"
-NO_NET = r"net\.pt was refused: reading it would run code .*Ask for a plain state dict"
 ARRAYS = [
-    *((f"given: {file}", source(file, write), refused(ValueError, f"{file} {why}")) for file, write, why in GIVEN),
-    ("given: npz that would leave its folder", source("a.npz", escaping_npz), goes_on(True)),
-    ("given: npz of plain numbers", source("a.npz", savez(images=PIXELS)), goes_on(True)),
-    ("malicious: released .pt", released(malicious_torch), refused(ValueError, NO_NET)),
-    ("malicious: released pickle", released(malicious_pickle), refused(ValueError, "net.pt was refused: .*Ask for")),
-    ("malicious: weights in the store", into_the_store(malicious_torch), goes_on("made again", ASIDE)),
-    ("malicious: pickle in the store", into_the_store(malicious_pickle), goes_on("made again", ASIDE)),
+    *((f"given: {name}", given(name, write), refused(ValueError, f"{name} {why}")) for name, write, why in FILES),
+    ("given: npz that would leave its folder", given("a.npz", escaping_npz), leads_to(PIXELS[0].tolist())),
+    (
+        "given: malicious network",
+        given("net.pt", malicious_torch, load_released),
+        refused(ValueError, r"net\.pt was refused: reading it would run code .*Ask for a plain state dict"),
+    ),
+    (
+        "given: malicious pickle of a network",
+        given("net.pt", malicious_pickle, load_released),
+        refused(ValueError, r"net\.pt was refused: .*Ask for"),
+    ),
 ]
+
+
+# --- Prepared photographs ---------------------------------------------------------------------------------------------
+
+
+def damaged_cache(kind):
+    def provoke(tmp_path):
+        folder = fill(tmp_path / "f", GOOD, height=16, width=16)
+        before = faces(folder, **ASKED, cache=tmp_path / "cache")
+        (file,) = (tmp_path / "cache").glob("*/pixels.safetensors")
+        good = file.read_bytes()
+        file.write_bytes(DAMAGE[kind](good))
+        after = faces(folder, **ASKED, cache=tmp_path / "cache")
+        assert file.with_name("pixels.safetensors.damaged").read_bytes() == DAMAGE[kind](good)
+        return torch.equal(before.pixels, after.pixels) and file.read_bytes() == good
+
+    return provoke
+
+
+def full_cache(tmp_path):
+    fill(tmp_path / "f", GOOD, height=16, width=16)
+    try:
+        with full_disk(1000):
+            faces(tmp_path / "f", **ASKED, cache=tmp_path / "cache")
+    finally:
+        assert not list((tmp_path / "cache").rglob("*.*safetensors*"))
+
+
+def file_for_cache(tmp_path):
+    (tmp_path / "cache").write_text("mine")
+    np.save(tmp_path / "a.npy", PIXELS)
+    try:
+        faces(tmp_path / "a.npy", **ASKED, cache=tmp_path / "cache")
+    finally:
+        assert (tmp_path / "cache").read_text() == "mine"
+
+
+ASIDE = r"^pixels\.safetensors in faces-12-\w+ is damaged \(.+\); set aside as pixels\.safetensors\.damaged"
+CACHE = [
+    *((f"cache: {kind}", damaged_cache(kind), leads_to(True, ASIDE)) for kind in DAMAGE),
+    ("cache: a file in its place", file_for_cache, refused(OSError, "cache.* cannot be written to .*; give another")),
+    ("cache: disk full", full_cache, refused(OSError, "pixels.safetensors could not be written in .*Free some space")),
+]
+PHOTOGRAPHS = [*IMAGES, *ARRAYS, *CACHE]

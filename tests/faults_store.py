@@ -1,90 +1,130 @@
-"""Rows of the table of faults: files of the store, disks and permissions."""
+"""Rows of the table of faults: files of the store and of the figures, disks and permissions, stopped trainings."""
 
 import errno
 import os
 import re
+import signal
 from contextlib import contextmanager
-from dataclasses import replace
 from unittest.mock import patch
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner
-from faults_expected import ASKED, GOOD, PIXELS, assert_undisturbed, goes_on, refused, told
-from test_files import full_disk
-from test_sources import fill
-from test_store import DAMAGE, contents, folder_of, get, recipe
+from faults_photographs import malicious_pickle, malicious_torch
+from helpers import (
+    DAMAGE,
+    assert_undisturbed,
+    contents,
+    exits,
+    folder_of,
+    full_disk,
+    get,
+    leads_to,
+    pixels,
+    recipe,
+    refused,
+)
 
+from gahb._util.signals import interruptible
 from gahb.companion import claims, plotting
 from gahb.companion.cli import main
-from gahb.datasets import faces
-from gahb.training import loop, shipping, store
-from gahb.training.loop import TrainingStopped, train
+from gahb.training import loop, step, store
+from gahb.training.loop import TrainingFailed, TrainingStopped
+
+WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.safetensors"
 
 # --- Files of the store -----------------------------------------------------------------------------------------------
 
 
-def damaged(kind, name):
-    """Weights or a checkpoint that were damaged: set aside, and the same weights are made again."""
+def stop_at_once(root, asked=None):
+    """Leave a checkpoint after the first step."""
+    with pytest.raises(TrainingStopped):
+        get(root, asked, time_limit=1e-9)
+
+
+def made_again(spoil, name=WEIGHTS):
+    """``spoil(file)`` what a training has written, or its checkpoint; the next one has an undisturbed one's weights."""
 
     def provoke(tmp_path):
-        if name == "checkpoint.safetensors":
-            with pytest.raises(TrainingStopped):
-                get(tmp_path, time_limit=0.01)
-        else:
-            get(tmp_path)
+        stop_at_once(tmp_path) if name == CHECKPOINT else get(tmp_path)
         file = folder_of(tmp_path) / name
-        bad = DAMAGE[kind](file.read_bytes())
-        file.write_bytes(bad)
+        spoil(file)
+        bad = file.read_bytes()
         assert_undisturbed(get(tmp_path))
-        assert file.with_name(f"{name}.damaged").read_bytes() == bad
-        return "made again"
+        return file.with_name(f"{name}.damaged").read_bytes() == bad
 
     return provoke
+
+
+def damage(kind):
+    return lambda file: file.write_bytes(DAMAGE[kind](file.read_bytes()))
+
+
+def of_another_program(file):
+    safetensors.torch.save_file({"a": torch.ones(2)}, file)
+
+
+def of_another_network(file):
+    """Weights from the folder of another recipe of the same architecture."""
+    root = file.parents[1]
+    get(root, recipe(seed=1))
+    file.write_bytes((root / store.identity(recipe(seed=1)) / WEIGHTS).read_bytes())
+
+
+def a_checkpoint_as_weights(file):
+    root = file.parents[1]
+    stop_at_once(root, recipe(seed=1))
+    file.write_bytes((root / store.identity(recipe(seed=1)) / CHECKPOINT).read_bytes())
 
 
 def foreign_checkpoint(tmp_path):
     folder_of(tmp_path).mkdir()
     with pytest.raises(TrainingStopped):
-        train(recipe().images, recipe(seed=1), "cpu", folder_of(tmp_path) / "checkpoint.safetensors", 0.01, False)
+        loop.train(pixels(), recipe(seed=1), "cpu", folder_of(tmp_path) / CHECKPOINT, 1e-9, False)
     assert_undisturbed(get(tmp_path))
-    return "made again"
+    return (folder_of(tmp_path) / f"{CHECKPOINT}.other").is_file()
 
 
 def checkpoint_beside_weights(tmp_path):
     """Killed after it wrote the weights, before it removed the checkpoint."""
     get(tmp_path)
-    (folder_of(tmp_path) / "checkpoint.safetensors").write_bytes(b"of no use any more")
+    (folder_of(tmp_path) / CHECKPOINT).write_bytes(b"of no more use")
     assert_undisturbed(get(tmp_path))
     return sorted(file.name for file in folder_of(tmp_path).glob("*.safetensors"))
 
 
-def recipe_json(text):
-    """A ``recipe.json`` that was damaged: the others are listed, and its weights are still found."""
+def other_images(tmp_path):
+    get(tmp_path)
+    get(tmp_path, images=pixels().flip(0))
+
+
+def listed(spoil):
+    """The networks that are listed after ``spoil(folder)`` of a; the weights of b are intact."""
 
     def provoke(tmp_path):
         for name in ("a", "b"):
             get(tmp_path, recipe(name, images_seen=8))
-        (tmp_path / store.identity(recipe("a", images_seen=8)) / "recipe.json").write_text(text)
+        spoil(tmp_path / store.identity(recipe("a", images_seen=8)))
         result = CliRunner().invoke(main, ["list", "--store", str(tmp_path)])
         assert result.exit_code == 0, result.output
-        assert store.has(recipe("a", images_seen=8), tmp_path)
         return re.findall(r"^(\w)-", result.output, flags=re.MULTILINE)
 
     return provoke
 
 
-def altered_recipe(tmp_path):
-    get(tmp_path)
-    file = folder_of(tmp_path) / "recipe.json"
-    file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
-    return store.stored(tmp_path)
+def recipe_json(pattern, replacement):
+    def spoil(folder):
+        file = folder / "recipe.json"
+        text = re.sub(pattern, replacement, file.read_text(), count=1, flags=re.DOTALL)
+        assert text != file.read_text()
+        file.write_text(text)
+
+    return spoil
 
 
 def beside_the_figures(name, text):
-    """``claims.json`` or ``provenance.json`` was damaged: it is told at once, and left as it is."""
+    """A damaged ``claims.json`` or ``provenance.json`` is reported at once, and left as it is."""
 
     def provoke(tmp_path):
         folder = tmp_path / "figures" / "smoke"
@@ -98,142 +138,71 @@ def beside_the_figures(name, text):
     return provoke
 
 
-def prepared(kind):
-    def provoke(tmp_path):
-        folder = fill(tmp_path / "f", GOOD, height=16, width=16)
-        before = faces(folder, **ASKED, cache=tmp_path / "cache")
-        (file,) = (tmp_path / "cache").glob("*/pixels.safetensors")
-        good = file.read_bytes()
-        file.write_bytes(DAMAGE[kind](good))
-        after = faces(folder, **ASKED, cache=tmp_path / "cache")
-        assert torch.equal(before.pixels, after.pixels) and file.read_bytes() == good
-        return "made again"
-
-    return provoke
-
-
-def other_images(tmp_path):
-    get(tmp_path)
-    get(tmp_path, recipe(images=recipe().images.flip(0)))
-
-
-def foreign_safetensors(tmp_path):
-    """A whole file of safetensors that gahb did not write."""
-    get(tmp_path)
-    safetensors.torch.save_file({"a": torch.ones(2)}, folder_of(tmp_path) / "weights.safetensors")
-    assert_undisturbed(get(tmp_path))
-    return "made again"
-
-
-def of_another_denoiser(tmp_path):
-    """Weights that were copied from the folder of another recipe of the same network."""
-    get(tmp_path)
-    get(tmp_path, recipe(seed=1))
-    other = tmp_path / store.identity(recipe(seed=1)) / "weights.safetensors"
-    (folder_of(tmp_path) / "weights.safetensors").write_bytes(other.read_bytes())
-    assert not store.has(recipe(), tmp_path) and other.is_file()
-    assert_undisturbed(get(tmp_path))
-    return "made again"
-
-
-def a_checkpoint_as_weights(tmp_path):
-    get(tmp_path)
-    with pytest.raises(TrainingStopped):
-        get(tmp_path, recipe(seed=1), time_limit=0.01)
-    other = tmp_path / store.identity(recipe(seed=1)) / "checkpoint.safetensors"
-    (folder_of(tmp_path) / "weights.safetensors").write_bytes(other.read_bytes())
-    assert_undisturbed(get(tmp_path))
-    return "made again"
-
-
-def listed_with_damaged_weights(tmp_path):
-    get(tmp_path)
-    os.truncate(folder_of(tmp_path) / "weights.safetensors", 100)
-    return store.stored(tmp_path)
-
-
-def seconds_gone(tmp_path):
-    """A ``recipe.json`` whose seconds are null."""
-    get(tmp_path)
-    file = folder_of(tmp_path) / "recipe.json"
-    file.write_text(re.sub(r'"seconds": [\d.]+', '"seconds": null', file.read_text()))
-    return store.stored(tmp_path)
-
-
-def ship_damaged(tmp_path):
-    chosen = replace(recipe(), data={"class": "disks"})
-    get(tmp_path, chosen)
-    os.truncate(tmp_path / store.identity(chosen) / "weights.safetensors", 100)
-    try:
-        with pytest.warns(UserWarning, match=NOTICED.format("weights")):
-            shipping.ship([chosen], tmp_path / "to", tmp_path)
-    finally:
-        assert not (tmp_path / "to").exists()
-
-
-KINDS = {"empty": "zero bytes", "truncated": "truncated", "altered": "altered", "pickle": "a pickle"}
-NOTICED = r"^{0}\.safetensors in [\w-]+ is damaged \(.+\); set aside as {0}\.safetensors\.damaged"
+ASIDE = r"^{0}\.safetensors in [\w-]+ is damaged \(.+\); set aside as {0}\.safetensors\.damaged"
 UNREADABLE = r"recipe\.json in [\w-]+ cannot be read"
-BROKEN = {"zero bytes": "", "truncated": '{"made": {"gahb', "a dict": "{}", "a list": "[]", "keys": '{"made": {}}'}
 RECORDS = {
     "claims.json": {"a dict": "{}", "numbers": "[1]", "no names": '[{"id": "5.2", "measured": 0.95}]'},
     "provenance.json": {"a list": "[]", "a word": '{"scale": "smoke"}', "no keys": '{"data": {"faces": {}}}'},
 }
 ALTERED = r"{} in .*smoke is damaged or was altered \(.+\); put an earlier copy back, or move it away and run the note"
+SPOILED = {  # recipe.json: what is replaced, by what
+    "empty": (".*", ""),
+    "truncated": (".{20}$", ""),
+    "a dict": (".*", "{}"),
+    "a list": (".*", "[]"),
+    "keys": ('("made": ).*', r"\1{}}"),
+    "another recipe": ('"seed": 0', '"seed": 1'),
+    "null": (r'"seconds": [\d.]+', '"seconds": null'),
+}
 STORE = [
+    *((f"weights: {kind}", made_again(damage(kind)), leads_to(True, ASIDE.format("weights"))) for kind in DAMAGE),
     *(
-        (f"{name}: {KINDS[kind]}", damaged(kind, f"{name}.safetensors"), goes_on("made again", NOTICED.format(name)))
-        for name in ("weights", "checkpoint")
+        (f"checkpoint: {kind}", made_again(damage(kind), CHECKPOINT), leads_to(True, ASIDE.format("checkpoint")))
         for kind in DAMAGE
     ),
-    *((f"cache: {KINDS[kind]}", prepared(kind), goes_on("made again", NOTICED.format("pixels"))) for kind in DAMAGE),
-    *((f"recipe.json: {what}", recipe_json(text), goes_on(["b"], UNREADABLE)) for what, text in BROKEN.items()),
-    *(
-        (f"{name}: {what}", beside_the_figures(name, text), told(1, ALTERED.format(name)))
-        for name, forms in RECORDS.items()
-        for what, text in {"zero bytes": "", "truncated": '[{"id": "5', "no UTF-8": "[\xff", **forms}.items()
-    ),
-    ("recipe.json: altered", altered_recipe, goes_on([], f"{UNREADABLE}: it is not of the recipe that its folder")),
-    ("weights: of another program", foreign_safetensors, goes_on("made again", NOTICED.format("weights"))),
-    ("weights: of another denoiser", of_another_denoiser, goes_on("made again", "it holds the weights of tiny-")),
-    ("weights: a checkpoint", a_checkpoint_as_weights, goes_on("made again", "it holds no weights")),
-    ("weights: damaged, listed", listed_with_damaged_weights, goes_on([], NOTICED.format("weights"))),
-    ("weights: damaged, shipped", ship_damaged, refused(ValueError, "weights in tiny-.* are damaged; train that")),
-    ("recipe.json: null", seconds_gone, goes_on([], UNREADABLE)),
+    ("weights: malicious", made_again(malicious_torch), leads_to(True, ASIDE.format("weights"))),
+    ("weights: malicious pickle", made_again(malicious_pickle), leads_to(True, ASIDE.format("weights"))),
+    ("weights: of another program", made_again(of_another_program), leads_to(True, ASIDE.format("weights"))),
+    ("weights: of another network", made_again(of_another_network), leads_to(True, "it holds the weights of tiny-")),
+    ("weights: a checkpoint", made_again(a_checkpoint_as_weights), leads_to(True, "it holds no weights")),
     ("weights: of other images", other_images, refused(ValueError, "was trained on other images .* checksum")),
+    (
+        "weights: damaged, listed",
+        listed(lambda folder: os.truncate(folder / WEIGHTS, 100)),
+        leads_to(["b"], ASIDE.format("weights")),
+    ),
+    *(
+        (f"recipe.json: {what}", listed(recipe_json(*change)), leads_to(["b"], UNREADABLE))
+        for what, change in SPOILED.items()
+    ),
     (
         "checkpoint: of another recipe",
         foreign_checkpoint,
-        goes_on("made again", "of another recipe, and is set aside as checkpoint.safetensors.other; tiny starts anew"),
+        leads_to(True, "has another recipe, and is set aside as checkpoint.safetensors.other; tiny starts again"),
     ),
-    ("checkpoint: left beside weights", checkpoint_beside_weights, goes_on(["weights.safetensors"])),
+    ("checkpoint: left beside weights", checkpoint_beside_weights, leads_to([WEIGHTS])),
+    *(
+        (f"{name}: {what}", beside_the_figures(name, text), exits(1, ALTERED.format(name)))
+        for name, forms in RECORDS.items()
+        for what, text in {"empty": "", "truncated": '[{"id": "5', "not UTF-8": "[\xff", **forms}.items()
+    ),
 ]
 
 
 # --- Disks and permissions --------------------------------------------------------------------------------------------
 
 
-def file_as(name, use):
-    """A file where a folder should be; it is left alone."""
-
-    def provoke(tmp_path):
-        (tmp_path / name).write_text("mine")
-        try:
-            use(tmp_path)
-        finally:
-            assert (tmp_path / name).read_text() == "mine"
-
-    return provoke
-
-
-def photographs_in(tmp_path):
-    np.save(tmp_path / "a.npy", PIXELS)
-    faces(tmp_path / "a.npy", **ASKED, cache=tmp_path / "cache")
+def file_for_store(tmp_path):
+    (tmp_path / "store").write_text("mine")
+    try:
+        get(tmp_path / "store")
+    finally:
+        assert (tmp_path / "store").read_text() == "mine"
 
 
 @contextmanager
 def read_only():
-    """As root may write anywhere, the system's refusal is played."""
+    """Root can write anywhere, so the system's refusal is imitated."""
 
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
@@ -257,39 +226,81 @@ def into_a_read_only_store(tmp_path):
 
 def full(tmp_path):
     """The disk fills up in the middle of a training that has a checkpoint."""
-    with pytest.raises(TrainingStopped):
-        get(tmp_path, time_limit=0.01)
-    before = (folder_of(tmp_path) / "checkpoint.safetensors").read_bytes()
+    stop_at_once(tmp_path)
+    before = (folder_of(tmp_path) / CHECKPOINT).read_bytes()
     try:
-        with full_disk(1000), patch.object(training, "CHECKPOINT_SECONDS", -1):
+        with full_disk(1000), patch.object(loop, "CHECKPOINT_SECONDS", -1):
             get(tmp_path)
     finally:
-        assert (folder_of(tmp_path) / "checkpoint.safetensors").read_bytes() == before
+        assert (folder_of(tmp_path) / CHECKPOINT).read_bytes() == before
         assert not list(tmp_path.rglob("*.tmp"))
-        assert_undisturbed(get(tmp_path))  # once there is room
+        assert_undisturbed(get(tmp_path))  # once there is space
 
 
-def full_cache(tmp_path):
-    fill(tmp_path / "f", GOOD, height=16, width=16)
-    try:
-        with full_disk(1000):
-            faces(tmp_path / "f", **ASKED, cache=tmp_path / "cache")
-    finally:
-        assert not list((tmp_path / "cache").rglob("*.*safetensors*"))
-
-
-ROOM = "could not be written in .*Free some space there or give another folder; what was there before is intact"
+SPACE = "could not be written in .*Free some space there or give another folder; what was there before is intact"
 NO_STORE = "the store .*here.* cannot be written to: .*; give another store"
-NO_CACHE = "prepared photographs cannot be kept in .*cache.*; give another store or cache"
 DISKS = [
-    (
-        "a file where the store should be",
-        file_as("store", lambda root: get(root / "store")),
-        refused(OSError, NO_STORE),
-    ),
-    ("a file where the cache should be", file_as("cache", photographs_in), refused(OSError, NO_CACHE)),
-    ("a read-only store that has it", from_a_read_only_store, goes_on(True)),
-    ("a read-only store that lacks it", into_a_read_only_store, refused(OSError, NO_STORE)),
-    ("disk full, training", full, refused(OSError, f"checkpoint.safetensors {ROOM}")),
-    ("disk full, photographs", full_cache, refused(OSError, f"pixels.safetensors {ROOM}")),
+    ("store: a file in its place", file_for_store, refused(OSError, NO_STORE)),
+    ("store: read-only, network in it", from_a_read_only_store, leads_to(True)),
+    ("store: read-only, network not in it", into_a_read_only_store, refused(OSError, NO_STORE)),
+    ("store: disk full", full, refused(OSError, f"{CHECKPOINT} {SPACE}")),
+]
+
+
+# --- Trainings that are stopped ---------------------------------------------------------------------------------------
+
+
+def diverging(tmp_path):
+    get(tmp_path, recipe("faces-S1-N10", learning_rate=1e30))
+
+
+def nan_later(tmp_path):
+    """A weight becomes NaN at step 7: the checkpoint of step 6 is kept."""
+    adam_step, calls = torch.optim.Adam.step, [0]
+
+    def spoiled(self):
+        adam_step(self)
+        calls[0] += 1
+        if calls[0] == 7:
+            self.param_groups[0]["params"][0].data[0] = torch.nan
+
+    spoiled.hooked = True  # torch.optim would wrap it again
+    try:
+        with patch.object(torch.optim.Adam, "step", spoiled), patch.object(loop, "CHECKPOINT_SECONDS", -1):
+            get(tmp_path)
+    finally:
+        held = safetensors.torch.load_file(folder_of(tmp_path) / CHECKPOINT)
+        assert all(bool(value.isfinite().all()) for value in held.values())
+        assert float(held["optimizer.0.step"]) == 6
+
+
+def interrupted(number):
+    """A signal in the middle of a step, under the command line's own handlers; the next training resumes."""
+
+    def provoke(tmp_path):
+        draw_sigmas, calls = step.draw_sigmas, [0]
+
+        def draw(*args):
+            calls[0] += 1
+            if calls[0] == 5:
+                signal.raise_signal(number)
+            return draw_sigmas(*args)
+
+        with patch.object(step, "draw_sigmas", draw), pytest.raises(KeyboardInterrupt), interruptible():
+            get(tmp_path)
+        assert (folder_of(tmp_path) / CHECKPOINT).is_file() and not list(tmp_path.rglob("*.tmp"))
+        assert_undisturbed(get(tmp_path))
+
+    return provoke
+
+
+NAN_LOSS = r"faces-S1-N10 failed after 16 images: its loss became nan\. Lower learning_rate \(1e\+30\) or raise"
+NAN_WEIGHT = r"tiny failed after 56 images: .* is not finite\. .* is kept\. Lower"
+STOPPED = "tiny stopped at its time limit .*; the same command resumes it"
+TRAININGS = [
+    ("training: NaN loss", diverging, refused(TrainingFailed, NAN_LOSS)),
+    ("training: NaN weight", nan_later, refused(TrainingFailed, NAN_WEIGHT)),
+    ("training: time limit", lambda folder: get(folder, time_limit=1e-9), refused(TrainingStopped, STOPPED)),
+    ("training: Ctrl-C", interrupted(signal.SIGINT), leads_to(None)),
+    ("training: SIGTERM", interrupted(signal.SIGTERM), leads_to(None)),
 ]

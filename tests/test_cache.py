@@ -1,4 +1,4 @@
-"""Prepared photographs are kept: what is read again, what is not, and what happens to two at once."""
+"""Prepared photographs are kept: what is read again, what is not, and what two processes at once do."""
 
 import hashlib
 import os
@@ -10,13 +10,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers import fill, gray_pictures, picture
 from PIL import Image
-from test_photographs import picture
-from test_sources import fill
 
 from gahb.companion import notebook, scales
 from gahb.datasets import _readers, faces, scenes
-from gahb.training import parallel
 
 NAMES = [f"{i}.png" for i in range(8)]
 ASKED = {"size": 12, "N": 2, "test_size": 2}
@@ -111,7 +109,7 @@ def test_a_changed_folder_is_noticed_and_read_again(change, source, tmp_path, ca
 
 
 def test_a_changed_array_too(tmp_path, reads):
-    tones = np.stack([picture(seed, 16, 16, 1)[..., 0] for seed in range(6)])
+    tones = gray_pictures(6)
     np.save(tmp_path / "a.npy", tones)
     first, again = (faces(tmp_path / "a.npy", **ASKED, cache=tmp_path / "cache") for _ in range(2))
     assert len(reads) == 1 and torch.equal(first.pixels, again.pixels)
@@ -119,21 +117,6 @@ def test_a_changed_array_too(tmp_path, reads):
     os.utime(tmp_path / "a.npy", (0, 0))
     assert torch.equal(faces(tmp_path / "a.npy", **ASKED, cache=tmp_path / "cache").pixels, first.pixels.flip(0))
     assert len(reads) == 2
-
-
-@pytest.mark.parametrize("damage", ["cut", "altered", "empty"])
-def test_damaged_pixels_are_set_aside_and_made_again(damage, source, tmp_path, reads):
-    first = faces(source, **ASKED, cache=tmp_path / "cache")
-    file = kept(tmp_path / "cache")[-1]
-    whole = file.read_bytes()
-    altered = whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]
-    file.write_bytes({"cut": whole[:-9], "altered": altered, "empty": b""}[damage])
-    with pytest.warns(
-        UserWarning, match=r"pixels\.safetensors .* is damaged .*set aside as pixels.safetensors.damaged"
-    ):
-        again = faces(source, **ASKED, cache=tmp_path / "cache")
-    assert len(reads) == 16 and torch.equal(first.pixels, again.pixels)
-    assert file.read_bytes() == whole and file.with_name("pixels.safetensors.damaged").is_file()
 
 
 def test_nothing_is_kept_of_what_failed_or_was_left_over(source, tmp_path):
@@ -148,13 +131,6 @@ def test_nothing_is_kept_of_what_failed_or_was_left_over(source, tmp_path):
         Image.fromarray(picture(seed, 16, 16)).save(source / f"{seed}.png")
     faces(source, 12, 9, 2, cache=cache)
     assert len(kept(cache)) == 2 and not leftover.exists()
-
-
-def test_a_cache_that_cannot_be_written_to_is_named(source, tmp_path):
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(OSError, match=r"cannot be kept in .*cache.*give another store or cache"):
-        faces(source, **ASKED, cache=tmp_path / "cache")
-    assert (tmp_path / "cache").read_text() == "a file"
 
 
 def test_two_processes_at_once_read_each_image_once(source, tmp_path):
@@ -185,31 +161,35 @@ def test_two_processes_at_once_read_each_image_once(source, tmp_path):
     assert outcomes == [(checksum, "0"), (checksum, "8")]
 
 
-def test_photographs_that_nothing_asks_for_are_not_prepared(tmp_path, monkeypatch):
-    prepared, read = [], _readers.Array.read
-    monkeypatch.setattr(_readers.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
+@pytest.fixture
+def prepared(monkeypatch):
+    """Names of the sources that were prepared."""
+    names, read = [], _readers.Array.read
+    monkeypatch.setattr(_readers.Array, "read", lambda *args: (names.append(str(args[0])), read(*args))[1])
+    return names
+
+
+@pytest.mark.parametrize(
+    ("only", "sources"), [(["disks"], []), (["scenes-S2"], ["scenes"]), (["shuffled", "ray"], ["faces"])]
+)
+def test_only_photographs_that_are_needed_are_prepared(only, sources, prepared, tmp_path):
     smoke = scales.get("smoke")
-    for only, source in (["disks"], None), (["scenes-S2"], "scenes"), (["shuffled", "ray"], "faces"):
-        found = jobs.chosen_recipes(smoke, only, store=tmp_path / only[0])
-        assert [recipe.name for recipe in found] == [
-            name for name in scales.names(smoke) if name.startswith(tuple(only))
-        ]
-        assert prepared == ([] if source is None else [f"the {source} inside scikit-image"])
-        prepared.clear()
+    names = [recipe.name for recipe, _ in scales.tasks(smoke, only, store=tmp_path)]
+    assert names == [name for name in scales.names(smoke) if name.startswith(tuple(only))]
+    assert prepared == [f"the {source} inside scikit-image" for source in sources]
 
 
-def test_notebooks_and_training_share_what_is_kept_in_the_store(tmp_path, monkeypatch):
-    prepared, read = [], _readers.Array.read
-    monkeypatch.setattr(_readers.Array, "read", lambda *args: (prepared.append(str(args[0])), read(*args))[1])
+def test_notebooks_and_trainings_use_the_same_photographs(prepared, tmp_path):
     store, figures = str(tmp_path / "store"), str(tmp_path / "figures")
-    recipes = jobs.chosen_recipes(scales.get("smoke"), ["faces-S1", "scenes"], store=store)
+    tasks = {
+        recipe.name: images for recipe, images in scales.tasks(scales.get("smoke"), ["faces-S1", "scenes"], store=store)
+    }
     both = ["the faces inside scikit-image", "the scenes inside scikit-image"]
     assert prepared == both
     for name in ("01_memorization_transition", "02_model_variance"):
         run = notebook.start(name, store=store, figures=figures)
         recipe = scales.photograph_recipe(run.scale, run.faces(), "S1")
         assert run.scenes().manifest["kind"] == "scenes"
-        (ahead,) = (each for each in recipes if each.name == recipe.name)
-        assert recipe.settings() == ahead.settings() and torch.equal(recipe.images, ahead.images)
+        assert torch.equal(scales.training_images(recipe, run.faces()), tasks[recipe.name])
     assert prepared == both
     assert len(kept(tmp_path / "store" / "photographs")) == 4

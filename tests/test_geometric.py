@@ -1,13 +1,10 @@
 """C-alpha images against Algorithm 2 of the paper, written out in plain loops, and against their exponents."""
 
-import random
-import timeit
-
 import numpy as np
 import pytest
 import torch
 
-from gahb.datasets import backgrounds, c_alpha, contours, geometric
+from gahb.datasets import backgrounds, c_alpha, contours
 
 
 def algorithm_2(u, size, alpha, beta):
@@ -123,55 +120,3 @@ def test_intensities_lie_in_the_unit_interval(alpha):
     assert images.shape == (300, 1, 20, 20) and images.dtype == torch.float32
     assert float(images.min()) >= 0 and float(images.max()) <= 1
     assert float(images.min()) < 0.01 and float(images.max()) > 0.99  # and fill it
-
-
-DRAWS = {
-    "c_alpha": lambda n, seed: c_alpha(n, 5, 2.0, seed=seed),
-    "contours": lambda n, seed: contours(n, 5, 2.0, seed),
-    "backgrounds": lambda n, seed: backgrounds(n, 5, 2.0, seed),
-}
-
-
-@pytest.mark.parametrize("name", DRAWS)
-def test_the_ith_image_does_not_depend_on_their_number(name):
-    draw = DRAWS[name]
-    full = draw(2 * geometric.BLOCK + 3, 0)
-    for n in (1, 7, geometric.BLOCK, geometric.BLOCK + 1, 2 * geometric.BLOCK):
-        assert torch.equal(draw(n, 0), full[:n])
-    assert not torch.equal(draw(1, 1), full[:1])
-
-
-@pytest.mark.parametrize("alpha, beta", [(1.0, None), (3.0, None), (1.5, 8.0)])
-@pytest.mark.parametrize("n", [1, 300])
-def test_bits_do_not_depend_on_the_number_of_threads(n, alpha, beta):
-    """A training that is carried on with other threads has the same images."""
-    threads, drawn = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            drawn.append(c_alpha(n, 32, alpha, beta, seed=7))
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
-
-
-def test_the_global_random_state_is_neither_read_nor_changed():
-    def state():
-        return random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
-
-    before, first = state(), c_alpha(2, 8, 1.0)
-    assert state() == before
-    torch.rand(3)
-    assert torch.equal(c_alpha(2, 8, 1.0), first)
-
-
-def test_a_block_is_much_faster_than_a_loop_over_images():
-    """A ratio of two times of one run: a slow or busy machine slows both."""
-    uniform = uniforms(10, 40, 0)
-    loop = time_of(lambda: [algorithm_2(u, 40, 2.0, 2.0) for u in uniform]) / len(uniform)
-    assert time_of(lambda: c_alpha(1024, 40, 2.0)) / 1024 < loop / 5  # about 100 was seen
-
-
-def time_of(call):
-    """Least of three times in seconds."""
-    return min(timeit.repeat(call, number=1, repeat=3))

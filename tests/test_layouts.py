@@ -1,4 +1,4 @@
-"""Sets of photographs as they are handed out: CelebA, CelebA-HQ, LSUN; read whole, in the order of their names."""
+"""Sets of photographs as they are distributed: CelebA, CelebA-HQ, LSUN; read whole, in the order of their names."""
 
 import io
 import os
@@ -8,9 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from helpers import PAGE, fill, gray, picture
 from PIL import Image
-from test_photographs import picture
-from test_sources import PAGE, fill, gray
 
 from gahb.datasets import faces, scenes
 
@@ -117,14 +116,14 @@ def test_lsun_as_an_lmdb_export(suffix, tolerance, tmp_path):
         assert scenes(same, size=40, N=2, test_size=2).manifest == data.manifest
 
 
-def test_entries_that_are_no_images_are_named(tmp_path):
+def test_entries_that_are_not_images_are_named(tmp_path):
     extra = [(b"11", b""), (b"12", PAGE.encode()), (b"13", b"pickled?")]
     manifest = scenes(export(tmp_path / "export", extra=extra), size=20, N=2, test_size=2).manifest
     assert manifest["unreadable"] == ["11 (empty)", "12 (a web page)", "13 (not an image)"]
     assert manifest["found"] == 9 and manifest["read"] == 6
 
 
-def test_an_export_is_kept_and_read_again_where_it_changed(tmp_path, monkeypatch):
+def test_an_export_is_kept_and_read_again_if_it_changed(tmp_path, monkeypatch):
     folder, cache = export(tmp_path / "export"), tmp_path / "cache"
     first = scenes(folder, size=20, N=2, test_size=2, cache=cache)
     with monkeypatch.context() as without:
@@ -139,15 +138,15 @@ def test_an_export_is_kept_and_read_again_where_it_changed(tmp_path, monkeypatch
         scenes(folder, size=20, N=2, test_size=2, cache=cache)
 
 
-@pytest.mark.parametrize("share", [0.9, 0.5, 0.2, 0.02])
-def test_a_truncated_export_is_told_and_does_not_end_the_process(share, tmp_path):
+@pytest.mark.parametrize("fraction", [0.9, 0.5, 0.2, 0.02])
+def test_a_truncated_export_is_refused_and_does_not_end_the_process(fraction, tmp_path):
     file = export(tmp_path / "lsun") / "data.mdb"
-    os.truncate(file, int(share * file.stat().st_size))
+    os.truncate(file, int(fraction * file.stat().st_size))
     with pytest.raises(ValueError, match=r"LMDB export lsun (is truncated; copy|could not be read .*; )"):
         scenes(tmp_path / "lsun", size=20, N=2, test_size=1)
 
 
-def test_without_the_package_the_sentence_says_what_to_install(tmp_path, monkeypatch):
+def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     (tmp_path / "data.mdb").write_bytes(b"")
     with pytest.raises(ValueError, match="needs the package lmdb to be read: pip install lmdb"):

@@ -9,17 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import gray_pictures
 from PIL import Image
 
-from gahb.datasets import Photographs, as_float, faces, near_duplicates, scenes
-
-
-def picture(seed, height=40, width=40, channels=3):
-    """A smooth random picture, uint8, unlike those of other seeds."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, channels), dtype=np.uint8)
-    bands = [Image.fromarray(coarse[..., c]).resize((width, height), Image.BICUBIC) for c in range(channels)]
-    return np.stack([np.asarray(band) for band in bands], axis=-1)
-
+from gahb.datasets import Photographs, as_float, faces, near_duplicates, photographs, scenes
 
 # --- Crop and resize --------------------------------------------------------------------------------------------------
 
@@ -34,7 +27,7 @@ def prepared(images, size, tmp_path):
     [(218, 178, (9, 29, 169, 189)), (178, 218, (20, 0, 198, 178)), (60, 90, (15, 0, 75, 60)), (50, 50, (0, 0, 50, 50))],
 )
 def test_central_square_and_antialiased_resize(height, width, box, tmp_path):
-    images = np.stack([picture(seed, height, width, 1)[..., 0] for seed in range(3)])
+    images = gray_pictures(3, height, width)
     images = images // 2 + np.random.default_rng(0).integers(0, 128, images.shape, dtype=np.uint8)  # fine detail
     reference = Image.fromarray(images[0].astype(np.float32)).crop(box).resize((20, 20), Image.BILINEAR)
     difference = prepared(images, 20, tmp_path) - np.asarray(reference) / 255
@@ -44,7 +37,7 @@ def test_central_square_and_antialiased_resize(height, width, box, tmp_path):
 def test_a_circle_stays_a_circle(tmp_path):
     y, x = np.mgrid[:200, :300]
     disk = (np.hypot(y - 99.5, x - 149.5) < 70) * 255
-    images = np.stack([disk.astype(np.uint8), *(picture(seed, 200, 300, 1)[..., 0] for seed in range(2))])
+    images = np.stack([disk.astype(np.uint8), *gray_pictures(2, 200, 300)])
     small = prepared(images, 40, tmp_path).astype(float)
     assert small.sum() == pytest.approx(np.pi * 14**2, rel=0.005)
     place = np.arange(40) - 19.5
@@ -65,19 +58,20 @@ def brute_force(pixels, threshold):
 
 
 @pytest.mark.parametrize("block", [1, 7, 16, 1000])
-def test_blocks_mark_what_brute_force_marks(block):
+def test_blocks_mark_what_brute_force_marks(block, monkeypatch):
     rng = np.random.default_rng(0)
-    base = np.stack([picture(seed, 20, 20, 1)[..., 0] for seed in range(8)]).astype(float)
+    base = gray_pictures(8, 20, 20).astype(float)
     noisy = base[rng.integers(0, 8, 70)] + rng.normal(0, 12, (70, 20, 20))  # pairs on either side of the threshold
     pixels = noisy.clip(0, 255).astype(np.uint8)
     pixels[[5, 40]] = 77  # without any contrast
     expected = brute_force(pixels, 0.95)
     assert 10 < sum(expected) < 68
-    assert near_duplicates(torch.from_numpy(pixels)[:, None], block=block).tolist() == expected
+    monkeypatch.setattr(photographs, "DUPLICATE_BLOCK", block)
+    assert near_duplicates(torch.from_numpy(pixels)[:, None]).tolist() == expected
 
 
 def test_brightness_and_contrast_do_not_hide_a_duplicate():
-    a, b = (picture(seed, 40, 40, 1)[..., 0] for seed in (1, 2))
+    a, b = gray_pictures(2, 40, 40)
     pixels = np.stack([a, b, a // 2 + 100, b // 3, 255 - a, a[:, ::-1]])
     marks = near_duplicates(torch.from_numpy(pixels.copy())[:, None])
     assert marks.tolist() == [False, False, True, True, False, False]
@@ -91,7 +85,7 @@ def test_no_images_have_no_duplicates():
 
 
 def test_parts_are_disjoint_nested_and_from_opposite_ends(tmp_path):
-    tones = np.stack([picture(seed, 16, 16, 1)[..., 0] for seed in range(40)])
+    tones = gray_pictures(40)
     np.save(tmp_path / "faces.npy", tones)
     data = faces(tmp_path / "faces.npy", size=16, N=12, test_size=6)
     levels = torch.from_numpy(tones)[:, None]
@@ -109,8 +103,19 @@ def test_parts_are_disjoint_nested_and_from_opposite_ends(tmp_path):
         data.part("S1", 13)
 
 
+def test_without_training_sets_the_middle_is_the_test_set(tmp_path):
+    np.save(tmp_path / "faces.npy", gray_pictures(5))
+    data = faces(tmp_path / "faces.npy", size=16, N=0, test_size=3)
+    assert torch.equal(data.part("test"), torch.from_numpy(gray_pictures(5))[1:4, None])
+    assert data.manifest["parts"] == {"S1": [], "S2": [], "test": ["1", "2", "3"]}
+    for use in (lambda: data.S1, lambda: data.S2, lambda: data.part("S1", 1)):
+        with pytest.raises(ValueError, match=r"there is no S[12]: with N = 0 .* a test set alone; give a larger N"):
+            use()
+    assert faces(size=20, N=0, test_size=90).test.shape == (90, 1, 20, 20)  # of the hundred inside scikit-image
+
+
 def test_the_manifest_has_a_checksum_that_one_pixel_changes(tmp_path):
-    tones = np.stack([picture(seed, 16, 16, 1)[..., 0] for seed in range(4)])
+    tones = gray_pictures(4)
     np.save(tmp_path / "a.npy", tones)
     data, again = (faces(tmp_path / "a.npy", size=16, N=1, test_size=1) for _ in range(2))
     assert data.manifest == again.manifest
@@ -146,24 +151,23 @@ def test_the_hundred_faces_and_patches_inside_scikit_image():
             assert np.abs(getattr(data, name)[position, 0].numpy() - expected).max() < 0.51 / 255
 
 
-def stub_lfw(monkeypatch, fetch):
-    monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fetch)
+LFW = "sklearn.datasets.fetch_lfw_people"
 
 
-def test_labeled_faces_in_the_wild_where_more_are_needed(monkeypatch):
-    images = np.stack([picture(seed, 125, 125, 1)[..., 0] for seed in range(130)]) / 255
+def test_labeled_faces_in_the_wild_are_downloaded_if_more_are_needed(monkeypatch):
+    images = gray_pictures(130, 125, 125) / 255
 
     def fetch(**arguments):
         assert arguments["slice_"] is None and arguments["funneled"]  # the whole square photographs
         return SimpleNamespace(images=images.astype(np.float32))
 
-    stub_lfw(monkeypatch, fetch)
+    monkeypatch.setattr(LFW, fetch)
     for data in (faces(size=20, N=50, test_size=10), faces("lfw", size=20, N=2, test_size=1)):
         assert data.manifest["found"] == 130 and data.manifest["source"] == "Labeled Faces in the Wild"
 
 
-def test_lfw_is_not_fetched_where_it_cannot_suffice(monkeypatch):
-    stub_lfw(monkeypatch, lambda **how: pytest.fail("fetched"))
+def test_lfw_is_not_downloaded_if_it_is_too_small(monkeypatch):
+    monkeypatch.setattr(LFW, lambda **how: pytest.fail("downloaded"))
     with pytest.raises(
         ValueError, match="Labeled Faces in the Wild has 13,233 images, and 13,234 are needed; give a f"
     ):
@@ -175,8 +179,8 @@ def test_without_a_network_the_error_says_what_to_give(source, monkeypatch):
     def fetch(**arguments):
         raise OSError("no network")
 
-    stub_lfw(monkeypatch, fetch)
-    with pytest.raises(ValueError, match=r"not be fetched \(no network\).*Give a folder of faces or an array"):
+    monkeypatch.setattr(LFW, fetch)
+    with pytest.raises(ValueError, match=r"not be downloaded \(no network\).*Give a folder of faces or an array"):
         faces(source, size=20, N=60, test_size=10)
 
 

@@ -11,17 +11,14 @@ def images(n=3, channels=2, height=5, width=7):
     return torch.arange(n * channels * height * width, dtype=torch.float32).view(n, channels, height, width)
 
 
-def test_the_permutation_is_the_same_on_every_machine():
+def test_the_permutation_is_the_same_on_every_machine_and_another_for_another_seed():
     assert permutation(16, seed=0).tolist() == [1, 6, 8, 9, 13, 4, 2, 14, 10, 7, 15, 11, 3, 0, 5, 12]
+    assert permutation(16, seed=1).tolist() != permutation(16, seed=0).tolist()
 
 
 @pytest.mark.parametrize("d", [1, 2, 1600])
-def test_every_pixel_is_named_once(d):
+def test_every_pixel_occurs_once(d):
     assert sorted(permutation(d, seed=3).tolist()) == list(range(d))
-
-
-def test_seeds_differ():
-    assert permutation(100, seed=0).tolist() != permutation(100, seed=1).tolist()
 
 
 def test_pixel_i_comes_from_place_i_of_the_permutation():
@@ -39,12 +36,6 @@ def test_the_inverse_restores(dtype):
     assert not torch.equal(moved, x)
     assert torch.equal(unshuffled(moved, seed=5), x)
     assert torch.equal(shuffled(unshuffled(x, seed=5), seed=5), x)
-
-
-def test_channels_and_images_move_together():
-    one = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
-    moved = shuffled(one.expand(4, 3, 6, 6), seed=1)
-    assert torch.equal(moved, shuffled(one, seed=1).expand(4, 3, 6, 6))
 
 
 def test_the_global_random_state_is_left_alone():

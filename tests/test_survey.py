@@ -1,4 +1,4 @@
-"""``gahb data``: what it counts against what was put there, and that its contact sheet harms nothing."""
+"""``gahb data``: its counts against what was put there, and that its contact sheet harms nothing."""
 
 import re
 
@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from faults_photographs import locked
+from helpers import PAGE, fill, gray_pictures, locked, picture
 from PIL import Image
-from test_photographs import picture
-from test_sources import PAGE, damage, fill
 
 from gahb.companion import scales
 from gahb.companion.cli import main
@@ -19,15 +17,17 @@ from gahb.datasets.survey import contact_sheet, survey
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Seven pictures of several sizes and modes, two of them again, and four that cannot be read."""
+    """Seven pictures of several sizes and modes, two near duplicates, and four files that cannot be read."""
     folder = fill(tmp_path / "my faces", ["a.png", "b.png", "c.jpg", "ünï/日本.png", "x.png"])
     Image.fromarray(picture(7, 50, 60)[..., 0]).save(folder / "y.png")
     Image.fromarray(picture(8, 218, 178)).convert("CMYK").save(folder / "z.jpg")
     for name in ("d.png", "w.png"):
         Image.fromarray(picture(0)).save(folder / name)  # a.png again
-    damage(folder)
     whole = (folder / "c.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "page.jpg").write_text(PAGE)
+    (folder / "dir.jpg").mkdir()
     (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
     return folder
 
@@ -59,38 +59,49 @@ def test_the_command_prints_it_all(mixed, tmp_path, monkeypatch):
         "  unreadable: 4",
         "    page.jpg (a web page)",
         "  near duplicates: 2",
-        "  usable: 7, which suffice for",
+        "  usable: 7, enough for",
         "    smoke       faces   none; N = 1 needs 22, 10 needs 40, 40 needs 100",
         f"contact sheet: {tmp_path / 'my faces-contact-sheet.png'}",
     ):
         assert line in result.output.splitlines()
 
 
-@pytest.mark.parametrize(("usable", "expected"), [(21, []), (22, [1]), (39, [1]), (40, [1, 10]), (100, [1, 10, 40])])
-def test_the_sizes_it_promises_are_those_that_training_gets(usable, expected, tmp_path):
-    np.save(tmp_path / "a.npy", np.stack([picture(seed, 20, 20, 1)[..., 0] for seed in range(usable)]))
+@pytest.mark.parametrize(
+    ("usable", "said", "N"),
+    [
+        (21, "none; N = 1 needs 22, 10 needs 40, 40 needs 100", []),
+        (22, "N = 1; N = 10 needs 40, 40 needs 100", [1]),
+        (39, "N = 1; N = 10 needs 40, 40 needs 100", [1]),
+        (40, "N = 1, 10; N = 40 needs 100", [1, 10]),
+        (100, "N = 1, 10, 40", [1, 10, 40]),
+    ],
+)
+def test_the_sizes_that_it_promises_are_those_that_a_training_gets(usable, said, N, tmp_path):
+    np.save(tmp_path / "a.npy", gray_pictures(usable, 20, 20))
     found = survey(tmp_path / "a.npy", size=20)
-    (line,) = [line for line in found.lines() if re.match(r"\s+smoke\s+faces", line)]
-    promised = re.search(r"N = ([\d, ]+)(;|$)", line.partition(" needs ")[0].partition(";")[0])
-    assert [int(n) for n in promised[1].split(", ")] == expected if promised else expected == []
-    scale = scales.get("smoke")
-    for n in scale.face_N:
-        if n in expected:
-            assert len(faces(tmp_path / "a.npy", 20, n, scale.face_test).S1) == n
+    assert found.lines([("smoke", "faces", (1, 10, 40), 20)])[-1] == f"    smoke       faces   {said}"
+    assert not any("enough" in line for line in found.lines())
+    for n in (1, 10, 40):
+        if n in N:
+            assert len(faces(tmp_path / "a.npy", 20, n, 20).S1) == n
         else:
             with pytest.raises(ValueError, match=f"has {usable} usable"):
-                faces(tmp_path / "a.npy", 20, n, scale.face_test)
+                faces(tmp_path / "a.npy", 20, n, 20)
 
 
-def test_no_more_is_read_than_the_largest_set_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(scales, "SCALES", {"tiny": scales.Scale("tiny", (8), (1, 4), 2, 8, 3, 2)})
-    fill(tmp_path, [f"{i:02}.png" for i in range(30)], height=8, width=8)
-    found = survey(tmp_path, size=8)
-    assert (found.found, found.examined) == (30, 2 * (2 * 4 + 2))
-    assert "30 images, 20 examined" in found.lines()[0] and "not needed" in found.lines()[1]
+def test_no_more_is_read_than_is_needed(tmp_path, monkeypatch):
+    names = [f"{i:02}.png" for i in range(30)]
+    fill(tmp_path, names, height=8, width=8)
+    for name in names[8:13] + names[17:22]:  # neither ends nor middle: they would be reported if they were read
+        (tmp_path / name).write_bytes(b"")
+    found = survey(tmp_path, size=8, most=20, progress=False)
+    assert (found.found, found.examined, len(found.pixels), found.unreadable) == (30, 20, 20, [])
+    assert found.lines()[0].endswith("30 images, 20 examined: no training set needs more")
+    monkeypatch.setattr(scales, "SCALES", {"tiny": scales.Scale("tiny", 8, (1, 4), 2, 8, 3, 2)})
+    assert "30 images, 20 examined" in run(tmp_path, "--size", 8, "--sheet", tmp_path.parent / "sheet.png").output
 
 
-def test_many_names_are_cut_short_and_odd_ones_can_be_printed(tmp_path):
+def test_long_lists_are_cut_short_and_odd_names_can_be_printed(tmp_path):
     fill(tmp_path, ["a.png"])
     for i in range(14):
         (tmp_path / f"e{i:02}.png").write_bytes(b"")
@@ -100,7 +111,7 @@ def test_many_names_are_cut_short_and_odd_ones_can_be_printed(tmp_path):
     "\n".join(survey(tmp_path).lines()).encode("utf-8")
 
 
-def test_arrays_and_the_partition_of_celeba_are_told(tmp_path):
+def test_arrays_and_the_partition_of_celeba_are_reported(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.stack([picture(seed, 24, 20) for seed in range(3)]))
     found = survey(tmp_path / "a.npz", size=12)
     assert found.sizes == {(24, 20): 3} and found.modes == {"uint8, 24x20x3": 3}
@@ -111,17 +122,17 @@ def test_arrays_and_the_partition_of_celeba_are_told(tmp_path):
         assert "the central 160 x 160" in text and f"list_eval_partition{names[1]} is not used" in text
 
 
-def test_folders_that_may_not_be_entered_are_told(tmp_path):
+def test_unreadable_folders_are_reported(tmp_path):
     fill(tmp_path / "f", ["a.png", "in/b.png", "in/c.png"])
     (tmp_path / "g" / "in").mkdir(parents=True)
     with locked(tmp_path / "f" / "in", tmp_path / "g" / "in"):
         found = survey(tmp_path / "f")
         result = run(tmp_path / "g")
-    assert found.found == 1 and found.closed == ["in (Permission denied)"]
+    assert found.found == 1 and found.unreadable_folders == ["in (Permission denied)"]
     lines = found.lines()
-    place = lines.index("  folders that may not be entered: 1")
+    place = lines.index("  unreadable folders: 1")
     assert lines[place + 1] == "    in (Permission denied)"
-    assert result.exit_code == 1 and "Folders that may not be entered: in (Permission denied)" in result.stderr
+    assert result.exit_code == 1 and "Unreadable folders: in (Permission denied)." in result.stderr
 
 
 # --- The contact sheet ------------------------------------------------------------------------------------------------
@@ -149,7 +160,7 @@ def test_a_sheet_is_made_again_and_nothing_else_is_overwritten(mixed, tmp_path):
     for path in (photograph, tmp_path / "notes.png", tmp_path / "folder.png"):
         before = path.read_bytes() if path.is_file() else None
         result = run(mixed, "--sheet", path)
-        assert result.exit_code == 1 and "is there and is no contact sheet" in result.output
+        assert result.exit_code == 1 and "exists and is not a contact sheet" in result.output
         assert before == (path.read_bytes() if path.is_file() else None)
     result = run(mixed, "--sheet", tmp_path / "sheet.jpg")
     assert result.exit_code == 1 and "ends in .png" in result.output and not (tmp_path / "sheet.jpg").exists()
@@ -170,12 +181,12 @@ def test_a_sheet_is_never_put_among_the_photographs(mixed, tmp_path, monkeypatch
 # --- What cannot be surveyed ------------------------------------------------------------------------------------------
 
 
-def test_what_holds_no_photographs_gets_one_sentence(tmp_path, monkeypatch):
+def test_a_source_without_photographs_gets_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "archived").mkdir()
     (tmp_path / "phone" / "100APPLE").mkdir(parents=True)
-    (tmp_path / "phone" / "taken.in 2024").mkdir()  # a folder is no kind of file
+    (tmp_path / "phone" / "taken.in 2024").mkdir()  # a folder does not count as a kind of file
     (tmp_path / "phone" / "100APPLE" / "1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     for name in ("archived/celeba.zip", "celeba.tar.gz"):
         (tmp_path / name).write_bytes(b"PK\x03\x04")
@@ -186,7 +197,7 @@ def test_what_holds_no_photographs_gets_one_sentence(tmp_path, monkeypatch):
         "absent": "there is no folder or file absent; give a folder of images or an array",
         "empty": "folder empty holds no images; give a folder of images or an array.",
         "archived": "folder archived holds no images; .* It holds celeba.zip: unpack it.",
-        "phone": r"folder phone holds no images; .* It holds \.heic files; those that can be read are .*",
+        "phone": r"folder phone holds no images; .* It holds \.heic files; images must be .*",
         "celeba.tar.gz": r"celeba.tar.gz is neither a folder of images nor an array .*; unpack an archive first",
         "page.zip": "page.zip is a web page and holds no images: .*; open its address in a browser",
         "page.jpg": "page.jpg is a web page and holds no images: .*; open its address in a browser",
@@ -198,16 +209,10 @@ def test_what_holds_no_photographs_gets_one_sentence(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_where_all_is_unreadable_there_is_a_list_and_no_sheet(tmp_path, monkeypatch):
+def test_if_nothing_is_readable_there_is_a_list_and_no_sheet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "page.jpg").write_text(PAGE)
     result = run("bad")
     assert result.exit_code == 0 and "page.jpg (a web page)" in result.output and "usable: 0" in result.output
     assert not list(tmp_path.glob("*.png"))
-
-
-def test_help_of_each_command_is_no_error():
-    for command in main.commands:
-        result = CliRunner().invoke(main, [command, "--help"])
-        assert result.exit_code == 0 and "Example: gahb" in result.output and "gahb: 0" not in result.output

@@ -1,80 +1,59 @@
-"""Prepared photographs, kept so that they are read and prepared once for all notebooks and processes.
+"""Prepared photographs, kept so that all notebooks and processes prepare them only once.
 
-``<cache>/<kind>-<size>-<hash of what was asked for>/`` holds ``pixels.safetensors``, and a manifest
-for each set of pixels that was ever prepared there.
+``<cache>/<kind>-<size>-<hash of the request>/`` holds ``pixels.safetensors``, and the manifest of each set of pixels
+that was ever prepared there.
 """
 
 import hashlib
 import json
 import sys
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import filelock
+from torch import Tensor
 
-from gahb._util.files import read_tensors, remove_leftovers, write_tensors, write_text
+from gahb._util.files import check_writable, read_tensors, remove_leftovers, write_tensors, write_text
+
+Prepared = tuple[Tensor, dict[str, Any]]  # the pixels, uint8, and their manifest
 
 
-def through(cache, asked, fingerprint, prepare):
-    """The (pixels, manifest) of ``prepare()``, from the cache if they are there and the source is unchanged.
+def load_or_prepare(
+    cache: str | Path, request: dict[str, Any], fingerprint: str, prepare: Callable[[], Prepared]
+) -> Prepared:
+    """Return ``prepare()``, from the cache if it is there and the source has not changed.
 
-    Of two processes that ask for the same photographs, one prepares them and the other waits.
-
-    Parameters
-    ----------
-    cache : str or Path
-        Folder.
-    asked : dict
-        What decides the result beside the source's content: kind, size, place and so on.
-    fingerprint : str
-        Of the source as it is now.
-    prepare : callable
-        Makes the pixels, uint8, and their manifest.
-
-    Raises
-    ------
-    OSError
-        If the photographs are not there and the folder cannot be written to.
+    ``request`` is everything that decides the result except the content of the source, which ``fingerprint`` tells. If
+    two processes request the same photographs, one prepares them and the other waits.
     """
-    hashed = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]
-    folder = Path(cache).expanduser() / f"{asked['kind']}-{asked['size']}-{hashed}"
+    hashed = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:10]
+    folder = Path(cache).expanduser() / f"{request['kind']}-{request['size']}-{hashed}"
     file = folder / "pixels.safetensors"
     found = _load(file, fingerprint)
-    if found is None:
-        with _locked(folder):
-            found = _load(file, fingerprint)  # another process may have prepared them meanwhile
-            if found is None:
-                if file.is_file():
-                    print(f"the source of the {asked['kind']} has changed, and is read again", file=sys.stderr)
-                remove_leftovers(folder)
-                found = prepare()
-                _save(file, fingerprint, *found)
+    if found is not None:
+        return found
+    check_writable(folder, "another store or cache")
+    with filelock.FileLock(folder / ".lock"):  # free again if its process dies
+        found = _load(file, fingerprint)  # another process may have prepared them meanwhile
+        if found is None:
+            if file.is_file():
+                print(f"the source of the {request['kind']} has changed; reading it again", file=sys.stderr)
+            remove_leftovers(folder)
+            found = prepare()
+            _save(file, fingerprint, *found)
     return found
 
 
-def _load(file, fingerprint):
-    tensors, about = read_tensors(file) or ({}, {})
-    return (tensors["pixels"], about["manifest"]) if about.get("fingerprint") == fingerprint else None
+def _load(file: Path, fingerprint: str) -> Prepared | None:
+    found = read_tensors(file)
+    if found is None or found[1].get("fingerprint") != fingerprint:
+        return None
+    tensors, about = found
+    return tensors["pixels"], about["manifest"]
 
 
-def _save(file, fingerprint, pixels, manifest):
+def _save(file: Path, fingerprint: str, pixels: Tensor, manifest: dict[str, Any]) -> None:
     name = f"manifest-{manifest['sha256'][:10]}.json"
     write_text(file.with_name(name), json.dumps(manifest, indent=1) + "\n")
     write_tensors(file, {"pixels": pixels}, {"fingerprint": fingerprint, "manifest": manifest})
-
-
-@contextmanager
-def _locked(folder):
-    """One process at a time; the lock of a process that died is free."""
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise OSError(
-            f"prepared photographs cannot be kept in {folder.parent}: {error}; give another store or cache"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

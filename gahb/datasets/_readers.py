@@ -1,38 +1,205 @@
 """Where photographs are read from: folders, LMDB exports, arrays, and packages.
 
-A reader has a length, a name (``str``), a ``place`` and a ``fingerprint()`` that tell whether the
-same photographs were read before, ``read(positions, size, forms)``, and the list ``closed`` of folders
-that it may not look into. None of them reads an image before it is asked to.
+No reader reads an image before it is asked to.
 """
 
 import hashlib
 import io
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from gahb.datasets._pixels import as_gray, first_bytes, is_web_page, read_gray, to_pixels, why_unreadable
+from gahb.datasets._pixels import File, Form, as_gray, first_bytes, is_web_page, read_gray, to_pixels, why_unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 ARRAYS = {".npz", ".npy", ".pt"}
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}
 LMDB = "data.mdb"
 LFW = 13_233  # images of Labeled Faces in the Wild
-NO_PHOTOGRAPHS = {"CelebAMask-HQ-mask-anno"}  # masks, in the midst of CelebA-HQ as it is distributed
+NO_PHOTOGRAPHS = {"CelebAMask-HQ-mask-anno"}  # masks that CelebA-HQ is distributed with
 REFUSED = "is a web page and holds no images: the download was refused, often for its quota"
 
+Source = str | os.PathLike | None
 
-def open_source(kind, source, needed=1):
-    """The reader of a source; see :func:`gahb.datasets.faces`."""
+
+class Images(NamedTuple):
+    """Prepared images (n, 1, size, size), uint8, their names and forms, and those that could not be read."""
+
+    pixels: Tensor
+    names: list[str]
+    forms: list[Form]
+    unreadable: list[str]  # each with the reason
+
+
+class Reader:
+    """The images of a source. Subclasses add its name (``str``), and ``encoded()`` or a new ``read()``."""
+
+    place: str  # tells sources apart
+    unreadable_folders: Sequence[str] = ()  # each with the reason
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """A checksum that changes when the source does."""
+        raise NotImplementedError
+
+    def encoded(self, positions: Iterable[int]) -> Iterator[tuple[str, File]]:
+        """Name and file of the images at some positions."""
+        raise NotImplementedError
+
+    def read(self, positions: Sequence[int], size: int) -> Images:
+        """Read and prepare the images at some positions."""
+        pixels, names, forms, unreadable = [torch.empty(0, 1, size, size, dtype=torch.uint8)], [], [], []
+        for name, file in self.encoded(positions):
+            try:
+                gray, form = read_gray(file)
+                pixels.append(to_pixels(gray, size))
+            except Exception as error:  # each of Pillow's decoders raises its own errors for damaged files
+                unreadable.append(f"{name} ({why_unreadable(file, error)})")
+            else:
+                names.append(name)
+                forms.append(form)
+        return Images(torch.cat(pixels), names, forms, unreadable)
+
+    def hint(self) -> str:
+        """What a source without images holds instead, and what to do with it."""
+        return ""
+
+    def remarks(self) -> str:
+        """Sentences on why images may be missing; empty if there is nothing to say."""
+        folders = ", ".join(self.unreadable_folders[:3])
+        return " ".join(filter(None, (folders and f"Unreadable folders: {folders}.", "" if len(self) else self.hint())))
+
+
+class Folder(Reader):
+    """The images below a folder, sorted by their path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.place = path, str(path.resolve())
+        errors: list[OSError] = []
+        self.names = ["/".join(parts) for parts in sorted(_image_files(path, errors.append))]
+        if errors and Path(errors[0].filename) == path:
+            raise errors[0]
+        self.unreadable_folders = sorted(
+            f"{Path(error.filename).relative_to(path)} ({error.strerror})" for error in errors
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __str__(self) -> str:
+        return f"folder {self.path.name or Path(self.place).name}"
+
+    def fingerprint(self) -> str:
+        return _state(self.encoded(range(len(self))))
+
+    def encoded(self, positions: Iterable[int]) -> Iterator[tuple[str, Path]]:
+        return ((self.names[position], self.path / self.names[position]) for position in positions)
+
+    def hint(self) -> str:
+        for file in sorted(self.path.glob("*")):
+            suffix = file.suffix.lower()
+            if file.is_file() and suffix in ARCHIVES | ARRAYS:
+                if is_web_page(first_bytes(file)):
+                    return f"{file.name} in it {REFUSED}."
+                return f"It holds {file.name}: " + ("unpack it." if suffix in ARCHIVES else "give that file.")
+        kinds = {file.suffix.lower() for file in islice(self.path.rglob("*.*"), 1000) if file.is_file()} - {""}
+        known = ", ".join(sorted(SUFFIXES))
+        return f"It holds {', '.join(sorted(kinds)[:3])} files; images must be {known}." if kinds else ""
+
+
+class Lmdb(Reader):
+    """The encoded images of an LMDB export, such as LSUN's, sorted by their keys."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.place = path, str(path.resolve())
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __str__(self) -> str:
+        return f"LMDB export {self.path.name or Path(self.place).name}"
+
+    def fingerprint(self) -> str:
+        return _state([(LMDB, self.path / LMDB)])
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """All keys; LMDB holds them sorted."""
+        with self._opened() as environment, environment.begin() as transaction:
+            return list(transaction.cursor().iternext(keys=True, values=False))
+
+    def encoded(self, positions: Iterable[int]) -> Iterator[tuple[str, io.BytesIO]]:
+        keys = [self.keys[position] for position in positions]  # first, as an export cannot be opened twice
+        with self._opened() as environment, environment.begin() as transaction:
+            for key in keys:
+                yield key.decode("ascii", "backslashreplace"), io.BytesIO(transaction.get(key))
+
+    def _opened(self):  # noqa: ANN202 (lmdb is optional)
+        try:
+            import lmdb
+        except ImportError:
+            raise ValueError(f"{self} needs the package lmdb to be read: pip install lmdb") from None
+        try:
+            environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # read-only disks too
+        except lmdb.Error as error:
+            reason = str(error).removeprefix(f"{self.path}: ")
+            raise ValueError(f"{self} could not be read ({reason}); export it again") from None
+        pages = environment.info()["last_pgno"] + 1
+        if (self.path / LMDB).stat().st_size < pages * environment.stat()["psize"]:
+            environment.close()  # reading beyond the end of the file would kill this process
+            raise ValueError(f"{self} is truncated; copy or export it again")
+        return environment
+
+
+class Array(Reader):
+    """Images in memory: (n, H, W), (n, H, W, C) or (n, C, H, W), uint8, uint16, or float in [0, 1]."""
+
+    def __init__(self, load: Callable[[], np.ndarray], name: str, path: Path | None = None, package: str = "") -> None:
+        self.load, self.name, self.path, self.package = load, name, path, package
+        self.place = str(path.resolve()) if path else name
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """Gray, (n, H, W)."""
+        loaded = np.asarray(self.load())
+        self.mode = f"{loaded.dtype}, {'gray' if loaded.ndim == 3 else 'x'.join(map(str, loaded.shape[1:]))}"
+        return as_gray(loaded, self.name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def fingerprint(self) -> str:
+        """Changes with the size or time of the file, or the version of the package."""
+        return _state([(self.name, self.path)]) if self.path else f"{self.package} {version(self.package)}"
+
+    def read(self, positions: Sequence[int], size: int) -> Images:
+        """Prepare the images at some positions, which are their names."""
+        pixels = to_pixels(self.images[np.asarray(positions, dtype=int)], size)
+        return Images(pixels, [*map(str, positions)], [(*self.images.shape[1:], self.mode)] * len(positions), [])
+
+
+def open_source(kind: str, source: Source, needed: int = 1) -> Reader:
+    """The reader of a source from which at least ``needed`` photographs will be taken; see :func:`gahb.datasets.faces`.
+
+    ``kind`` begins each error: faces, scenes or data.
+    """
     if source is None and (kind != "faces" or needed <= 100):
         return Array(lambda: _skimage_patches(kind), f"the {kind} inside scikit-image", package="scikit-image")
     if source is None or str(source) == "lfw":
-        if needed > LFW:  # told before 200 MB are fetched
+        if needed > LFW:  # before 200 MB are downloaded
             raise ValueError(
                 f"{kind}: Labeled Faces in the Wild has {LFW:,} images, and {needed:,} are needed; "
                 "give a folder of faces such as CelebA, or an array"
@@ -40,18 +207,18 @@ def open_source(kind, source, needed=1):
         return Array(_lfw, "Labeled Faces in the Wild", package="scikit-learn")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")
-    if not os.fspath(source):  # as from a variable that is not set; Path would take it for the current folder
+    if not os.fspath(source):  # an unset variable, for example; Path would take it for the current folder
         raise ValueError(f"{kind}: the path is empty; give a folder of images or an array")
     path = Path(source).expanduser()
     try:
         return _open_path(kind, path)
     except PermissionError as error:
         raise PermissionError(
-            f"{kind}: {path} may not be read ({error.strerror}); change its permissions or give another"
+            f"{kind}: {path} cannot be read ({error.strerror}); change its permissions or give another source"
         ) from None
 
 
-def _open_path(kind, path):
+def _open_path(kind: str, path: Path) -> Reader:
     if not path.exists():
         raise FileNotFoundError(f"{kind}: there is no folder or file {path}; give a folder of images or an array")
     if path.is_dir():
@@ -72,7 +239,7 @@ def _open_path(kind, path):
     return Array(lambda: _load_array(path), path.name, path)
 
 
-def _open_folder(kind, path):
+def _open_folder(kind: str, path: Path) -> Reader:
     if (path / LMDB).is_file():
         return Lmdb(path)
     folder = Folder(path)
@@ -83,198 +250,46 @@ def _open_folder(kind, path):
     return Lmdb(exports[0]) if exports else folder
 
 
-def told_closed(reader, most=3):
-    """A sentence on the folders that a reader may not look into; empty if there are none."""
-    return f"Folders that may not be entered: {', '.join(reader.closed[:most])}." if reader.closed else ""
-
-
-class _Encoded:
-    """Images in files or entries, decoded when they are read; a subclass yields them in ``encoded``."""
-
-    closed = ()
-
-    def read(self, positions, size, forms=None):
-        """uint8 images (n, 1, size, size), their names, and those that could not be read, with the reason.
-
-        The height, width and mode of each image read are appended to the list ``forms``, if given.
-        """
-        pixels, names, unreadable = [], [], []
-        forms = [] if forms is None else forms
-        for name, file in self.encoded(positions):
-            try:
-                gray, form = read_gray(file)
-                pixels.append(to_pixels(gray, size))
-            except Exception as error:  # each of Pillow's decoders has errors of its own for damaged files
-                unreadable.append(f"{name} ({why_unreadable(file, error)})")
-            else:
-                names.append(name)
-                forms.append(form)
-        stacked = torch.cat(pixels) if pixels else torch.empty(0, 1, size, size, dtype=torch.uint8)
-        return stacked, names, unreadable
-
-    def hint(self):
-        """What is there instead of images, and what to do with it."""
-        return ""
-
-
-class Folder(_Encoded):
-    """The images below a folder, sorted by their path."""
-
-    def __init__(self, path):
-        self.path, self.place, errors = path, str(path.resolve()), []
-        self.names = ["/".join(parts) for parts in sorted(_image_files(path, errors.append))]
-        if errors and Path(errors[0].filename) == path:
-            raise errors[0]
-        self.closed = sorted(f"{Path(error.filename).relative_to(path)} ({error.strerror})" for error in errors)
-
-    def __len__(self):
-        return len(self.names)
-
-    def __str__(self):
-        return f"folder {self.path.name or Path(self.place).name}"
-
-    def fingerprint(self):
-        """Changes with the name, size or time of any image."""
-        return _state(self.encoded(range(len(self))))
-
-    def encoded(self, positions):
-        """Name and path of some images."""
-        return ((self.names[position], self.path / self.names[position]) for position in positions)
-
-    def hint(self):
-        """What a folder without images holds instead, and what to do with it."""
-        for file in sorted(self.path.glob("*")):
-            suffix = file.suffix.lower()
-            if file.is_file() and suffix in ARCHIVES | ARRAYS:
-                if is_web_page(first_bytes(file)):
-                    return f"{file.name} in it {REFUSED}."
-                return f"It holds {file.name}: " + ("unpack it." if suffix in ARCHIVES else "give that file.")
-        kinds = {file.suffix.lower() for file in islice(self.path.rglob("*.*"), 1000) if file.is_file()} - {""}
-        known = ", ".join(sorted(SUFFIXES))
-        return f"It holds {', '.join(sorted(kinds)[:3])} files; those that can be read are {known}." if kinds else ""
-
-
-class Lmdb(_Encoded):
-    """The encoded images of an LMDB export, such as LSUN's, sorted by their keys."""
-
-    def __init__(self, path):
-        self.path, self.place = path, str(path.resolve())
-
-    def __len__(self):
-        return len(self.keys)
-
-    def __str__(self):
-        return f"LMDB export {self.path.name or Path(self.place).name}"
-
-    def fingerprint(self):
-        """Changes with the size or time of the data file."""
-        return _state([(LMDB, self.path / LMDB)])
-
-    @cached_property
-    def keys(self):
-        """All keys; LMDB holds them sorted."""
-        with self._opened() as environment, environment.begin() as transaction:
-            return list(transaction.cursor().iternext(keys=True, values=False))
-
-    def encoded(self, positions):
-        """Key and bytes of some images."""
-        keys = [self.keys[position] for position in positions]  # first, as an export cannot be opened twice
-        with self._opened() as environment, environment.begin() as transaction:
-            for key in keys:
-                yield key.decode("ascii", "backslashreplace"), io.BytesIO(transaction.get(key))
-
-    def _opened(self):
-        try:
-            import lmdb
-        except ImportError:
-            raise ValueError(f"{self} needs the package lmdb to be read: pip install lmdb") from None
-        try:
-            environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # read-only disks too
-        except lmdb.Error as error:
-            reason = str(error).removeprefix(f"{self.path}: ")
-            raise ValueError(f"{self} could not be read ({reason}); export it again") from None
-        pages = environment.info()["last_pgno"] + 1
-        if (self.path / LMDB).stat().st_size < pages * environment.stat()["psize"]:
-            environment.close()  # reading beyond the end of the file would kill this process
-            raise ValueError(f"{self} is truncated; copy or export it again")
-        return environment
-
-
-class Array:
-    """Images in memory: (n, H, W), (n, H, W, C) or (n, C, H, W), uint8, uint16, or float in [0, 1]."""
-
-    closed = ()
-
-    def __init__(self, load, name, path=None, package=None):
-        self.load, self.name, self.path, self.package = load, name, path, package
-        self.place = str(path.resolve()) if path else name
-
-    @cached_property
-    def images(self):
-        """Gray, (n, H, W)."""
-        loaded = np.asarray(self.load())
-        self.mode = f"{loaded.dtype}, {'gray' if loaded.ndim == 3 else 'x'.join(map(str, loaded.shape[1:]))}"
-        return as_gray(loaded, self.name)
-
-    def __len__(self):
-        return len(self.images)
-
-    def __str__(self):
-        return self.name
-
-    def fingerprint(self):
-        """Changes with the size or time of the file, or the version of the package."""
-        return _state([(self.name, self.path)]) if self.path else f"{self.package} {version(self.package)}"
-
-    def read(self, positions, size, forms=None):
-        """As that of a folder; the names are positions, and none is unreadable."""
-        pixels = to_pixels(self.images[np.asarray(positions, dtype=int)], size)
-        if forms is not None:
-            forms.extend([(*self.images.shape[1:], self.mode)] * len(positions))
-        return pixels, [str(p) for p in positions], []
-
-
-def _state(files):
+def _state(files: Iterable[tuple[str, Path]]) -> str:
     """A checksum of the names, sizes and times of some files: cheap, as none is opened."""
     digest = hashlib.sha256()
     for name, file in files:
         try:
             about = file.stat()
             line = f"{name}\0{about.st_size} {about.st_mtime_ns}\n"
-        except OSError:  # such as a link to nothing
+        except OSError:  # such as a broken link
             line = f"{name}\0-\n"
         digest.update(os.fsencode(line))
     return digest.hexdigest()
 
 
-def _image_files(folder, refused):
+def _image_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[tuple[str, ...]]:
     """All images below a folder, each as the parts of its path from there.
 
-    Links to folders are followed, and each folder is entered once. Hidden files and folders are left
-    out, such as those that Jupyter and macOS make, and known folders of something else. The error of
-    each folder that cannot be listed is given to ``refused``.
+    Links to folders are followed, and each folder is visited once. Hidden files and folders, such as Jupyter's and
+    macOS's, are left out, and so are known folders of something else.
     """
-    entered = set()
-    for parent, folders, names in os.walk(folder, onerror=refused, followlinks=True):
+    visited = set()
+    for parent, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
         place = Path(parent).stat()
-        if (place.st_dev, place.st_ino) in entered:  # a link back to a folder above, or a second link
+        if (place.st_dev, place.st_ino) in visited:  # a link back to a folder above, or a second link
             folders.clear()
             continue
-        entered.add((place.st_dev, place.st_ino))
+        visited.add((place.st_dev, place.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NO_PHOTOGRAPHS)
         parts = Path(parent).relative_to(folder).parts
-        for name in names:  # of which there may be hundreds of thousands: no Path for each
+        for name in names:  # there may be hundreds of thousands: no Path for each
             if "." + name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith("."):
                 yield *parts, name
 
 
-def _load_array(path):
+def _load_array(path: Path) -> np.ndarray:
     try:
         arrays = _load_tensors(path) if path.suffix.lower() == ".pt" else _load_numpy(path)
-    except Exception as error:  # each library has errors of its own for a damaged or unsafe file
-        if isinstance(error, PermissionError | MemoryError):
-            raise
-        # Not the library's own words, which may advise to load it unsafely.
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # each library raises its own errors for a damaged or unsafe file
+        # Not in the library's words, which may advise loading it unsafely.
         raise ValueError(
             f"{path.name} could not be read as an array ({type(error).__name__}). It is damaged, of another format, or "
             "needs code to be run, which is refused; save plain numbers with numpy.savez(path, images=images)."
@@ -284,33 +299,33 @@ def _load_array(path):
     return arrays["images"] if "images" in arrays else next(iter(arrays.values()))
 
 
-def _load_tensors(path):
+def _load_tensors(path: Path) -> dict[str, np.ndarray]:
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     tensors = loaded if isinstance(loaded, dict) else {"images": loaded}
-    return {key: value.detach().numpy() for key, value in tensors.items() if isinstance(value, torch.Tensor)}
+    return {key: value.detach().numpy() for key, value in tensors.items() if isinstance(value, Tensor)}
 
 
-def _load_numpy(path):
-    with path.open("rb") as file:  # numpy would leave a damaged one open
+def _load_numpy(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:  # numpy would leave a damaged file open
         loaded = np.load(file, allow_pickle=False)
         return {"images": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
 
 
-def _skimage_patches(kind):
+def _skimage_patches(kind: str) -> np.ndarray:
     from skimage.data import lfw_subset
 
-    patches = lfw_subset()  # the first 100 are faces, the others patches without faces
+    patches = lfw_subset()  # the first 100 are faces; the others show none
     return patches[:100] if kind == "faces" else patches[100:]
 
 
-def _lfw():
+def _lfw() -> np.ndarray:
     from sklearn.datasets import fetch_lfw_people
 
     try:
         people = fetch_lfw_people(resize=0.5, slice_=None, funneled=True)
     except OSError as error:
         raise ValueError(
-            "faces: Labeled Faces in the Wild, which is taken where more faces are needed than the 100 inside "
-            f"scikit-image, could not be fetched ({error}). Give a folder of faces or an array."
+            "faces: Labeled Faces in the Wild, which is used if more faces are needed than the 100 inside "
+            f"scikit-image, could not be downloaded ({error}). Give a folder of faces or an array."
         ) from None
     return np.clip(people.images, 0, 1)

@@ -1,15 +1,18 @@
-"""Images whose pixels are moved by one fixed permutation (Section 3.3, Figure 6)."""
+"""Images whose pixels are permuted, all by the same permutation (Section 3.3, Figure 6)."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gahb._util import checks
 
 
-def permutation(d, seed=0):
-    """A random permutation of d pixels; the same on every machine.
+def permutation(d: int, seed: int = 0) -> Tensor:
+    """A random permutation of d pixels, the same on every machine.
 
-    Drawn by ``numpy.random.RandomState``, whose stream is frozen for ever (NEP 19).
+    Drawn by ``numpy.random.RandomState``, whose stream never changes (NEP 19).
 
     Parameters
     ----------
@@ -21,24 +24,19 @@ def permutation(d, seed=0):
     Returns
     -------
     Tensor (d,)
-        The integers below d, shuffled.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``d`` or ``seed`` is not an integer in range.
+        The integers below d, int64, in random order.
     """
     checks.count(d, "d")
     return torch.from_numpy(np.random.RandomState(checks.count(seed, "seed", 0)).permutation(d))
 
 
-def shuffled(images, seed=0):
-    """Move the pixels of each image by one random permutation, the same for all.
+def shuffled(images: Tensor, seed: int = 0) -> Tensor:
+    """Permute the pixels of each image, all by one random permutation.
 
     Parameters
     ----------
     images : Tensor (n, C, H, W)
-        Floating point or uint8. Channels move together.
+        Floating point or uint8. The channels of a pixel stay together.
     seed : int
         Seed of the permutation. The global random state is neither read nor changed.
 
@@ -46,16 +44,11 @@ def shuffled(images, seed=0):
     -------
     Tensor (n, C, H, W)
         Of the type of ``images``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``images`` is not a finite batch of floating-point or uint8 images, or ``seed`` no integer in range.
     """
-    return _move(images, lambda order: order, seed)
+    return _permute(images, lambda order: order, seed)
 
 
-def unshuffled(images, seed=0):
+def unshuffled(images: Tensor, seed: int = 0) -> Tensor:
     """Undo :func:`shuffled` with the same seed.
 
     Parameters
@@ -63,22 +56,17 @@ def unshuffled(images, seed=0):
     images : Tensor (n, C, H, W)
         Floating point or uint8.
     seed : int
-        Seed of the permutation.
+        The one given to :func:`shuffled`.
 
     Returns
     -------
     Tensor (n, C, H, W)
         Of the type of ``images``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As :func:`shuffled`.
     """
-    return _move(images, torch.argsort, seed)
+    return _permute(images, torch.argsort, seed)
 
 
-def _move(images, order_of, seed):
+def _permute(images: Tensor, order_of: Callable[[Tensor], Tensor], seed: int) -> Tensor:
     checks.images(images, "images", uint8=True)
     order = order_of(permutation(images.shape[2] * images.shape[3], seed)).to(images.device)
     return images.flatten(2)[:, :, order].view(images.shape)
