@@ -54,6 +54,7 @@ class BiasFreeBatchNorm(nn.Module):
     """
 
     momentum, eps = 0.1, 1e-5
+    running_sd: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()

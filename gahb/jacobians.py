@@ -258,7 +258,7 @@ def _linear(net: nn.Module, y: Tensor) -> nn.Module:
 
 def _transpose_product(f: Denoiser, y: Tensor) -> Map:
     """u -> J^T u in reverse mode, through one graph that serves all batches of one size."""
-    graph = {}
+    graph: dict[int, tuple[Tensor, Tensor]] = {}
 
     def backward(u: Tensor) -> Tensor:
         if len(u) not in graph:
