@@ -1,22 +1,24 @@
-"""What is measured on an adaptive basis: its rank, its frequencies, its geometry."""
+"""Measures of an adaptive basis: its rank, its frequencies, its geometry."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
 import torch
+from numpy.typing import ArrayLike
 from scipy import fft
 from skimage.feature import structure_tensor
+from torch import Tensor
 
 from gahb._util import checks
-from gahb.denoisers import evaluating
+from gahb.denoisers import Denoiser, evaluating
 from gahb.jacobians import Basis, adaptive_basis
 from gahb.sampling import gaussian_noise
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What :func:`analyse` returns; from :func:`denoise` the images alone.
+    """What :func:`analyse` returns; :func:`denoise` returns it without a basis.
 
     Attributes
     ----------
@@ -28,25 +30,25 @@ class Analysis:
         <x, e_k> of the clean image x for each vector.
     """
 
-    clean: torch.Tensor
-    noisy: torch.Tensor
-    denoised: torch.Tensor
+    clean: Tensor
+    noisy: Tensor
+    denoised: Tensor
     basis: Basis | None = None
-    coefficients: torch.Tensor | None = None
+    coefficients: Tensor | None = None
 
     @property
-    def images(self):
+    def images(self) -> list[Tensor]:
         """Clean, noisy and denoised image on the CPU, each (H, W) or (C, H, W)."""
         return [image[0].squeeze(0).cpu() for image in (self.clean, self.noisy, self.denoised)]
 
 
-def analyse(denoiser, image, sigma, seed=0, k=None):
-    """Denoise one image, and decompose the Jacobian there (the left column of Figures 3, 5, 6, 12, 13).
+def analyse(denoiser: Denoiser, image: Tensor, sigma: float, seed: int = 0, k: int | None = None) -> Analysis:
+    """Add noise to one image, denoise it, and compute the adaptive basis there (Figures 3 to 6 and 10 to 13).
 
     Parameters
     ----------
     denoiser : callable
-        f(y), acting on each image of a batch alone.
+        f(y), acting on each image of a batch separately.
     image : Tensor (C, H, W) or (1, C, H, W)
         Clean image, intensities in [0, 1].
     sigma : float
@@ -54,26 +56,18 @@ def analyse(denoiser, image, sigma, seed=0, k=None):
     seed : int
         Seed of the noise.
     k : int, optional
-        Number of eigenpairs; all if left out.
+        Number of leading eigenpairs, by default all; see :func:`gahb.adaptive_basis`.
 
     Returns
     -------
     Analysis
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``image`` is not one finite floating-point image on the scale of [0, 1], a number is out of range, or
-        ``denoiser`` is no function.
-    RuntimeError
-        As :func:`gahb.adaptive_basis`.
     """
     images = denoise(denoiser, image, sigma, seed)
     basis = adaptive_basis(denoiser, images.noisy, k)
     return replace(images, basis=basis, coefficients=basis.vectors.flatten(1) @ images.clean.flatten())
 
 
-def denoise(denoiser, image, sigma, seed=0):
+def denoise(denoiser: Denoiser, image: Tensor, sigma: float, seed: int = 0) -> Analysis:
     """The images of :func:`analyse`, by one pass through the denoiser.
 
     Parameters
@@ -85,11 +79,6 @@ def denoise(denoiser, image, sigma, seed=0):
     -------
     Analysis
         Without a basis.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As :func:`analyse`.
     """
     clean = checks.clean_images(checks.one_image(image, "image"), "image")
     noisy = clean + checks.positive(sigma, "sigma") * gaussian_noise(1, clean.shape[1:], seed).to(clean)
@@ -97,7 +86,7 @@ def denoise(denoiser, image, sigma, seed=0):
         return Analysis(clean, noisy, f(noisy))
 
 
-def effective_rank(shrinkage):
+def effective_rank(shrinkage: ArrayLike) -> float:
     """Sum of the eigenvalues lambda_k: the dimension of the preserved subspace (Section 3.1).
 
     Parameters
@@ -108,22 +97,17 @@ def effective_rank(shrinkage):
     -------
     float
         In dimensions.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``shrinkage`` holds no numbers, or NaN.
     """
     return float(checks.array(shrinkage, "shrinkage", 1).sum())
 
 
-def preserved_share(image, vectors, rank):
-    """Share of norm(x)^2 that lies in the span of the first ``rank`` vectors.
+def preserved_fraction(image: ArrayLike, vectors: ArrayLike, rank: float) -> float:
+    """Fraction of norm(x)^2 that lies in the span of the first ``rank`` vectors.
 
     Parameters
     ----------
-    image : Tensor (C, H, W) or (H, W)
-    vectors : Tensor (K, H, W)
+    image : array (C, H, W) or (H, W)
+    vectors : array (K, H, W)
         Orthonormal.
     rank : float
         Rounded to a whole number of vectors.
@@ -132,35 +116,25 @@ def preserved_share(image, vectors, rank):
     -------
     float
         In [0, 1].
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an array holds NaN, or the vectors have other pixels than the image.
     """
     x, vectors = checks.array(image, "image").ravel(), _flat(vectors, "vectors")
     if vectors.shape[1] != len(x):
-        raise ValueError(f"vectors must have the pixels of image, {len(x)}, got {vectors.shape[1]}")
+        raise ValueError(f"vectors must have as many pixels as image, {len(x)}, got {vectors.shape[1]}")
     kept = max(1, round(checks.number(rank, "rank")))
     return float(np.square(vectors[:kept] @ x).sum() / np.square(x).sum())
 
 
-def mean_frequency(vectors):
-    """Mean spatial frequency of each vector, weighted by its power spectrum, in cycles per pixel.
+def mean_frequency(vectors: ArrayLike) -> np.ndarray:
+    """Mean spatial frequency of each vector, weighted by its power spectrum.
 
     Parameters
     ----------
-    vectors : Tensor (K, H, W)
+    vectors : array (K, H, W)
 
     Returns
     -------
     ndarray (K,)
         Cycles per pixel.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``vectors`` is not (K, H, W) or holds NaN.
     """
     values = checks.array(vectors, "vectors", 3)
     power = np.abs(fft.fft2(values)) ** 2
@@ -169,12 +143,12 @@ def mean_frequency(vectors):
     return (power * radius).sum((-2, -1)) / power.sum((-2, -1)).clip(1e-300)
 
 
-def contour_anisotropy(vectors, image, smoothing=1.0):
-    """Variation of vectors across the contours of an image over that along them.
+def contour_anisotropy(vectors: ArrayLike, image: ArrayLike, smoothing: float = 1.0) -> float:
+    """Ratio of the variation of vectors across the contours of an image to that along them.
 
     At each pixel the structure tensor of ``image`` gives the direction across its contour and a
-    weight, the coherent part of its gradient energy. The figure is the weighted energy of the
-    derivative of all vectors across, over the same along: above 1 where they follow the contours.
+    weight, the coherent part of its gradient energy. The result is the weighted energy of the
+    derivatives of all vectors across, divided by the same along: above 1 if they follow the contours.
 
     Parameters
     ----------
@@ -188,16 +162,11 @@ def contour_anisotropy(vectors, image, smoothing=1.0):
     -------
     float
         Infinite if they vary across contours only, NaN without contours.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an array holds NaN, or the vectors have another shape than the image.
     """
-    # The border is repeated: by default zeros surround the image, and its frame is a contour.
     image, vectors = checks.array(image, "image", 2), checks.array(vectors, "vectors", 3)
     if vectors.shape[1:] != image.shape:
         raise ValueError(f"vectors must have the shape of image, {image.shape}, got {vectors.shape[1:]}")
+    # The border is repeated: by default zeros surround the image, which makes its frame a contour.
     rows, mixed, columns = structure_tensor(
         image, sigma=checks.positive(smoothing, "smoothing"), mode="nearest", order="rc"
     )
@@ -210,35 +179,30 @@ def contour_anisotropy(vectors, image, smoothing=1.0):
         return float((weight * across**2).sum() / (weight * along**2).sum())
 
 
-def contour_mask(image, share=0.15):
+def contour_mask(image: ArrayLike, fraction: float = 0.15) -> np.ndarray:
     """The pixels where the gradient of an image is largest.
 
     Parameters
     ----------
     image : array (H, W)
-    share : float
-        Share of the pixels, in [0, 1].
+    fraction : float
+        Fraction of the pixels, in [0, 1].
 
     Returns
     -------
     ndarray (H, W), bool
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``image`` is not (H, W) or holds NaN, or ``share`` is not in [0, 1].
     """
-    if not 0 <= checks.number(share, "share") <= 1:
-        raise ValueError(f"share must be in [0, 1], got {share!r}")
+    if not 0 <= checks.number(fraction, "fraction") <= 1:
+        raise ValueError(f"fraction must be in [0, 1], got {fraction!r}")
     size = np.hypot(*np.gradient(checks.array(image, "image", 2)))
-    return size >= np.quantile(size, 1 - share)
+    return size >= np.quantile(size, 1 - fraction)
 
 
-def participation_ratio(vectors, mask):
-    """Over how much of a contour the vectors spread, averaged over them: 1 if evenly, towards 0 if localized.
+def participation_ratio(vectors: ArrayLike, mask: ArrayLike) -> float:
+    """How far vectors spread along a contour, on average: 1 if evenly, close to 0 if localized.
 
-    (sum e^2)^2 / (n sum e^4) over the n pixels of the contour; vectors with less than a tenth of
-    their energy there do not count.
+    (sum e^2)^2 / (n sum e^4) over the n pixels of the contour, for each vector e that has at
+    least a tenth of its energy there.
 
     Parameters
     ----------
@@ -248,12 +212,7 @@ def participation_ratio(vectors, mask):
     Returns
     -------
     float
-        In [0, 1]; NaN if no vector counts.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an array holds NaN, or the vectors have another shape than the mask.
+        In [0, 1]; NaN if there is no such vector.
     """
     vectors, mask = checks.array(vectors, "vectors", 3), checks.array(mask, "mask", 2).astype(bool)
     if vectors.shape[1:] != mask.shape:
@@ -265,33 +224,28 @@ def participation_ratio(vectors, mask):
     return float((energy.sum(1) ** 2 / (energy.shape[1] * (energy**2).sum(1))).mean())
 
 
-def subspace_cosine(vectors, tangents):
+def subspace_cosine(vectors: ArrayLike, tangents: ArrayLike) -> float:
     """Cosine of the largest principal angle between two spans of equal dimension.
 
     Parameters
     ----------
-    vectors, tangents : Tensor (k, H, W)
+    vectors, tangents : array (k, H, W)
 
     Returns
     -------
     float
         1 if the spans are the same.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the two are not as many vectors of as many pixels, or hold NaN.
     """
     vectors, tangents = _flat(vectors, "vectors"), _flat(tangents, "tangents")
     if vectors.shape != tangents.shape:
         raise ValueError(
-            f"vectors and tangents must be as many, of the same pixels, got {vectors.shape} and {tangents.shape}"
+            f"vectors and tangents must have the same number and size, got {vectors.shape} and {tangents.shape}"
         )
     angles = scipy.linalg.subspace_angles(vectors.T, tangents.T)
     return float(np.cos(angles.max()))
 
 
-def _flat(vectors, name):
+def _flat(vectors: ArrayLike, name: str) -> np.ndarray:
     """Vectors as the rows of a matrix (K, pixels), float64."""
     values = checks.array(vectors, name)
     if values.ndim < 2:

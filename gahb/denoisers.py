@@ -2,37 +2,43 @@
 
 Without additive constants a ReLU network is homogeneous and piecewise linear, so that
 f(y) = grad f(y) y (Eq. 6; Mohan, Kadkhodaie, Simoncelli, Fernandez-Granda, ICLR 2020).
-The networks estimate the noise; the denoised image is y minus that estimate.
+The networks estimate the noise; the denoised image is y minus that estimate. A seed alone
+decides the initial weights: the global random state is neither read nor changed.
 """
 
 import copy
 import itertools
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from gahb._util import checks
+
+Denoiser = Callable[[Tensor], Tensor]  # f(y): (B, C, H, W) -> (B, C, H, W)
 
 
 class _Variance(torch.autograd.Function):
     """Variance and mean of each channel of (B, C, H, W), the mean without a gradient.
 
-    The gradient of torch's own variance finds the mean anew: a pass over all features.
+    torch's own variance computes the mean again for its gradient, which is one more pass over all features.
     """
 
     @staticmethod
-    def forward(x):
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs, output[1])
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def backward(ctx, gradient, _):
+    def backward(ctx: FunctionCtx, gradient: Tensor, _: Tensor) -> Tensor:
         x, mean = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a second derivative
             mean = x.mean((0, 2, 3))
@@ -42,24 +48,25 @@ class _Variance(torch.autograd.Function):
 class BiasFreeBatchNorm(nn.Module):
     """Divide each channel by its standard deviation and multiply by a learned gain.
 
-    The mean enters the standard deviation and is not subtracted. In training mode the
-    statistics are those of the batch, and a running value follows them with momentum 0.1;
-    in evaluation mode the running value is used, which makes the layer linear.
+    The standard deviation is about the mean, which is not subtracted. In training mode it is
+    that of the batch, and updates a running average with momentum 0.1. In evaluation mode it is
+    the running average, which makes the layer linear.
     """
 
     momentum, eps = 0.1, 1e-5
+    running_sd: Tensor
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(channels))
         self.register_buffer("running_sd", torch.ones(channels))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Normalize features ``x``, shape (B, C, H, W); same shape."""
         return x * (self.gain / self.sd(x)).to(x.dtype)[:, None, None]
 
-    def sd(self, x):
-        """Standard deviation of each channel of ``x``, shape (C,): of the batch in training, else the running one."""
+    def sd(self, x: Tensor) -> Tensor:
+        """Standard deviation of each channel of ``x``, shape (C,): of the batch in training mode."""
         if not self.training:
             return self.running_sd
         sd = (_Variance.apply(x.to(self.gain.dtype))[0] + self.eps).sqrt()
@@ -68,18 +75,18 @@ class BiasFreeBatchNorm(nn.Module):
         return sd
 
 
-def _conv(inputs, outputs, kernel=3, generator=None):
+def _conv(inputs: int, outputs: int, kernel: int = 3, generator: torch.Generator | None = None) -> nn.Conv2d:
     layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
     return layer
 
 
-def _conv_norm_relu(inputs, outputs, generator, kernel=3):
+def _conv_norm_relu(inputs: int, outputs: int, generator: torch.Generator, kernel: int = 3) -> list[nn.Module]:
     return [_conv(inputs, outputs, kernel, generator), BiasFreeBatchNorm(outputs), nn.ReLU()]
 
 
-def _halve_or_double(kind, inputs, outputs, generator):
-    """A convolution that halves the image, or a transposed one that doubles it; keeps the variance."""
+def _halve_or_double(kind: type[nn.Module], inputs: int, outputs: int, generator: torch.Generator) -> nn.Module:
+    """A convolution that halves the image, or a transposed one that doubles it; initialized to keep the variance."""
     layer = nn.utils.skip_init(kind, inputs, outputs, 2, stride=2, bias=False)
     fan_in = inputs * (4 if kind is nn.Conv2d else 1)
     nn.init.normal_(layer.weight, std=fan_in**-0.5, generator=generator)
@@ -102,20 +109,22 @@ class BFCNN(nn.Module):
     in_channels : int
         Channels of the image.
     seed : int
-        Seed of the initial weights (Kaiming normal, fan-in). The global random state is
-        neither read nor changed.
+        Seed of the initial weights (Kaiming normal, fan-in).
     first_relu : bool
         Whether a ReLU follows the first convolution.
     kernel_sizes : int or sequence of int
         Side of the kernels, odd: one for all convolutions, or one for each.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a size is not a positive integer, or that of a kernel is even.
     """
 
-    def __init__(self, depth=20, channels=64, in_channels=1, seed=0, first_relu=True, kernel_sizes=3):
+    def __init__(
+        self,
+        depth: int = 20,
+        channels: int = 64,
+        in_channels: int = 1,
+        seed: int = 0,
+        first_relu: bool = True,
+        kernel_sizes: int | Sequence[int] = 3,
+    ) -> None:
         super().__init__()
         self.depth = checks.count(depth, "depth", 2)
         self.channels = checks.count(channels, "channels")
@@ -130,16 +139,16 @@ class BFCNN(nn.Module):
         layers.append(_conv(channels, in_channels, last, generator))
         self.noise = nn.Sequential(*layers)
 
-    def forward(self, y):
+    def forward(self, y: Tensor) -> Tensor:
         """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
         x = _network_input(y, self.in_channels)
         return y - (self._noise_in_training(x) if self.training else self.noise(x))
 
-    def _noise_in_training(self, x):
-        """What ``noise`` makes of ``x``, each normalization in the weights of the next convolution.
+    def _noise_in_training(self, x: Tensor) -> Tensor:
+        """``self.noise(x)``, with each normalization moved into the weights of the next convolution.
 
-        Then the gradient of its factors is one of weights, and no sum over features. A ReLU
-        commutes with the size of a factor, not with its sign.
+        The gradient of its factors is then computed from weights, without a sum over features. A
+        ReLU commutes with the size of a factor but not with its sign, which is applied before it.
         """
         size = 1
         for layer in self.noise:
@@ -154,8 +163,8 @@ class BFCNN(nn.Module):
         return x
 
 
-def _kernel_sizes(sizes, depth):
-    sizes = sizes if isinstance(sizes, list | tuple) else [sizes] * depth
+def _kernel_sizes(sizes: int | Sequence[int], depth: int) -> Sequence[int]:
+    sizes = sizes if isinstance(sizes, list | tuple) else [sizes] * depth  # text is no sequence of sizes
     if len(sizes) != depth or any(checks.count(size, "kernel_sizes") % 2 == 0 for size in sizes):
         raise ValueError(f"kernel_sizes must be one odd number, or one for each of {depth} convolutions, got {sizes}")
     return sizes
@@ -166,8 +175,8 @@ class UNet(nn.Module):
 
     Encoder blocks of two convolutions and an average pooling, channels doubling; a middle
     block; decoder blocks of a transposed convolution, the skip connection and two
-    convolutions. The defaults have 7,659,264 parameters. A height or width that
-    ``2**blocks`` does not divide is padded by repeating the border, and cropped after.
+    convolutions. The defaults have 7,659,264 parameters. A height or width that is not a
+    multiple of ``2**blocks`` is padded by repeating the border, and cropped at the end.
 
     Parameters
     ----------
@@ -178,15 +187,10 @@ class UNet(nn.Module):
     in_channels : int
         Channels of the image.
     seed : int
-        Seed of the initial weights. The global random state is neither read nor changed.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a size is not a positive integer.
+        Seed of the initial weights.
     """
 
-    def __init__(self, channels=64, blocks=3, in_channels=1, seed=0):
+    def __init__(self, channels: int = 64, blocks: int = 3, in_channels: int = 1, seed: int = 0) -> None:
         super().__init__()
         self.channels = checks.count(channels, "channels")
         self.blocks = checks.count(blocks, "blocks")
@@ -207,7 +211,7 @@ class UNet(nn.Module):
             self.up.append(up)
             self.decoder.append(nn.Sequential(*_conv_norm_relu(wide, narrow, generator), *last))
 
-    def forward(self, y):
+    def forward(self, y: Tensor) -> Tensor:
         """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
         height, width = _network_input(y, self.in_channels).shape[-2:]
         x, skips = _padded(y, 2**self.blocks), []
@@ -223,9 +227,9 @@ class UNet(nn.Module):
 class ResUNet(nn.Module):
     """Bias-free UNet of residual blocks: cheaper than :class:`UNet`, and as good after fewer images.
 
-    Per level one residual block on the way down and one on the way up, two in the middle;
-    channels double where the image is halved, by 2x2 convolutions; a 1x1 convolution merges the
-    skip connection. After He et al. (CVPR 2016) and Zhang et al., "Plug-and-play image
+    Each level has one residual block on the way down and one on the way up; the middle has two.
+    2x2 convolutions halve the image and double the channels; a 1x1 convolution merges the skip
+    connection. After He et al. (CVPR 2016) and Zhang et al., "Plug-and-play image
     restoration with deep denoiser prior" (DRUNet, TPAMI 2021), with bias-free batch normalization.
     The defaults have 217,312 parameters.
 
@@ -234,20 +238,14 @@ class ResUNet(nn.Module):
     channels : int
         Channels of the first level.
     blocks : int
-        Number of halvings. A height or width that ``2**blocks`` does not divide is padded by
-        repeating the border, and cropped after.
+        Number of halvings; sizes that are not a multiple of ``2**blocks`` as in :class:`UNet`.
     in_channels : int
         Channels of the image.
     seed : int
-        Seed of the initial weights. The global random state is neither read nor changed.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a size is not a positive integer.
+        Seed of the initial weights.
     """
 
-    def __init__(self, channels=16, blocks=2, in_channels=1, seed=0):
+    def __init__(self, channels: int = 16, blocks: int = 2, in_channels: int = 1, seed: int = 0) -> None:
         super().__init__()
         self.channels = checks.count(channels, "channels")
         self.blocks = checks.count(blocks, "blocks")
@@ -266,7 +264,7 @@ class ResUNet(nn.Module):
         self.middle = nn.Sequential(_Residual(widths[-1], generator), _Residual(widths[-1], generator))
         self.last = _conv(channels, in_channels, generator=generator)
 
-    def forward(self, y):
+    def forward(self, y: Tensor) -> Tensor:
         """Denoise ``y``, shape (B, C, H, W), intensities in [0, 1]; same shape."""
         height, width = _network_input(y, self.in_channels).shape[-2:]
         x, skips = self.first(_padded(y, 2**self.blocks)), []
@@ -280,27 +278,27 @@ class ResUNet(nn.Module):
 
 
 class _Residual(nn.Module):
-    """x + norm(conv(relu(norm(conv(x))))); the branch starts small, so that the block is nearly the identity."""
+    """x + norm(conv(relu(norm(conv(x))))); starts as nearly the identity, with a small branch."""
 
-    def __init__(self, channels, generator):
+    def __init__(self, channels: int, generator: torch.Generator) -> None:
         super().__init__()
         last = [_conv(channels, channels, generator=generator), BiasFreeBatchNorm(channels)]
         self.branch = nn.Sequential(*_conv_norm_relu(channels, channels, generator), *last)
         nn.init.constant_(last[-1].gain, 0.2)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)
 
 
-NETWORKS = {"BFCNN": BFCNN, "UNet": UNet, "ResUNet": ResUNet}
+NETWORKS: dict[str, type[nn.Module]] = {"BFCNN": BFCNN, "UNet": UNet, "ResUNet": ResUNet}
 
 
-def _padded(y, stride):
+def _padded(y: Tensor, stride: int) -> Tensor:
     height, width = y.shape[-2:]
     return F.pad(y, (0, -width % stride, 0, -height % stride), mode="replicate")
 
 
-def _network_input(y, in_channels):
+def _network_input(y: Tensor, in_channels: int) -> Tensor:
     if not isinstance(y, torch.Tensor):
         raise TypeError(f"y must be a torch.Tensor of shape (B, {in_channels}, H, W), got {type(y).__name__}")
     if y.ndim != 4 or y.shape[1] != in_channels or y.numel() == 0:
@@ -311,21 +309,16 @@ def _network_input(y, in_channels):
 
 
 @contextmanager
-def evaluating(denoiser, dtype=None):
-    """Yield ``denoiser`` ready for analysis; leave it as it was.
+def evaluating(denoiser: Denoiser, dtype: torch.dtype | None = None) -> Iterator[Denoiser]:
+    """Yield ``denoiser`` ready for analysis; leave it and torch's settings as they were.
 
-    A network is put in evaluation mode with frozen parameters, both restored on exit; one of
-    another floating type than ``dtype`` is copied first. What is no network of gahb raises where
-    its output is no batch like its input. TF32, which changes Jacobians, is off inside.
+    A network is put in evaluation mode with frozen parameters; a network whose floating type is
+    not ``dtype`` is copied to it first. TF32 is off inside, because its rounding changes
+    Jacobians. Any other function raises if its output is not a batch of the shape of its input.
     """
     if not callable(denoiser):
         raise TypeError(f"denoiser must be a function of y, got {type(denoiser).__name__}")
-    with torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled,
-        benchmark=False,
-        deterministic=True,
-        allow_tf32=False,
-    ):
+    with _exact_arithmetic():
         if not isinstance(denoiser, nn.Module):
             yield _returning_images(denoiser)
             return
@@ -345,12 +338,46 @@ def evaluating(denoiser, dtype=None):
                 parameter.requires_grad_(flag)
 
 
-def _returning_images(denoiser):
-    """The same function; an output of another shape is refused: it would be broadcast against images in silence."""
+@contextmanager
+def _exact_arithmetic() -> Iterator[None]:
+    """Switch off TF32 and cuDNN's nondeterministic algorithms; restore all settings on exit.
 
-    def f(y):
+    torch has two interfaces to TF32. It refuses to read a setting of the older one that a setting
+    of the newer one contradicts; the older setting is then left as it is.
+    """
+
+    def setting(place: object, name: str, exact: object) -> tuple:
+        return partial(getattr, place, name), partial(setattr, place, name), exact
+
+    cudnn = torch.backends.cudnn
+    settings = [  # the older interface first: it also changes the settings of the newer one
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        setting(cudnn, "allow_tf32", False),
+        setting(cudnn.conv, "fp32_precision", "ieee"),
+        setting(torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+        setting(torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),
+        setting(cudnn, "benchmark", False),
+        setting(cudnn, "deterministic", True),
+    ]
+    former = []
+    for get, change, exact in settings:
+        with suppress(RuntimeError):
+            former.append((change, get(), exact))
+    try:
+        for change, _, exact in former:
+            change(exact)
+        yield
+    finally:
+        for change, value, _ in former:
+            change(value)
+
+
+def _returning_images(denoiser: Denoiser) -> Denoiser:
+    """The same function, which raises if its output has another shape: torch would broadcast it against images."""
+
+    def f(y: Tensor) -> Tensor:
         output = denoiser(y)
-        if not isinstance(output, torch.Tensor):
+        if not isinstance(output, Tensor):
             raise TypeError(f"denoiser must return a torch.Tensor, got {type(output).__name__}")
         if output.shape != y.shape:
             raise ValueError(

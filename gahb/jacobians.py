@@ -1,24 +1,28 @@
 """The Jacobian of a denoiser and the basis in which it shrinks (Section 3.1).
 
-Two ways, side by side: the whole matrix (:func:`jacobian`), and its leading eigenvectors from
-products with it and its transpose (:func:`adaptive_basis` with ``k``).
+:func:`jacobian` computes the whole matrix. :func:`adaptive_basis` decomposes it, or with ``k``
+finds the leading eigenvectors from products with the matrix and its transpose alone. The denoiser
+must act on each image of a batch separately, by operations that autograd can differentiate; its
+mode and parameters are left as they were.
 """
 
 import copy
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gahb._util import checks
-from gahb.denoisers import BFCNN, NETWORKS, BiasFreeBatchNorm, evaluating
+from gahb.denoisers import BFCNN, NETWORKS, BiasFreeBatchNorm, Denoiser, evaluating
 
 CHUNK_PIXELS = 32 * 40 * 40  # images that go through a network at once, in pixels
 BLOCK = 4  # side of the blocks of pixels whose unit vectors share a window
+Map = Callable[[Tensor], Tensor]  # linear, on batches (B, C, H, W)
 
 
 @dataclass(frozen=True)
@@ -28,31 +32,31 @@ class Basis:
     Attributes
     ----------
     shrinkage : Tensor (K,)
-        Eigenvalues lambda_k of the symmetric part (J + J^T) / 2, falling.
+        Eigenvalues lambda_k of the symmetric part (J + J^T) / 2, in decreasing order.
     vectors : Tensor (K, H, W)
         Orthonormal eigenvectors e_k; (K, C, H, W) for images of several channels.
     asymmetry : float
-        norm(J - J^T) / norm(J), Frobenius; 0 for an optimal denoiser. With ``k`` it is an
-        estimate from random products.
+        norm(J - J^T) / norm(J), Frobenius; 0 for an optimal denoiser. With ``k`` it is
+        estimated from random products.
     """
 
-    shrinkage: torch.Tensor
-    vectors: torch.Tensor
+    shrinkage: Tensor
+    vectors: Tensor
     asymmetry: float
 
 
-def jacobian(denoiser, y):
+def jacobian(denoiser: Denoiser, y: Tensor) -> Tensor:
     """The Jacobian J[i, j] = d f_i(y) / d y_j (Eq. 6).
 
-    A network of gahb is linear once its ReLU gates are frozen at ``y``, and its Jacobian is
-    the image of the unit vectors under that linear map, by forward passes in chunks; in a BFCNN
-    each layer is computed only where those of a chunk have reached. Any other denoiser is
-    differentiated row by row in reverse mode, in chunks.
+    A network of gahb is linear once its ReLU gates are frozen at ``y``: forward passes of the
+    unit vectors, in chunks, give the columns of its Jacobian. In a BFCNN each layer is computed
+    only inside the chunk's receptive field. Any other denoiser is differentiated row by row in
+    reverse mode, in chunks.
 
     Parameters
     ----------
     denoiser : callable
-        f(y), acting on each image of a batch alone. Its mode and parameters are left as they were.
+        f(y), acting on each image of a batch separately.
     y : Tensor (C, H, W) or (1, C, H, W)
         One noisy image, intensities in [0, 1] plus noise, floating point.
 
@@ -60,11 +64,6 @@ def jacobian(denoiser, y):
     -------
     Tensor (d, d)
         d = C H W; the dtype and device of ``y``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``y`` is not one finite floating-point image, or ``denoiser`` is no differentiable function that returns one.
     """
     y = checks.one_image(y, "y").detach()
     if type(denoiser) is BFCNN:
@@ -76,25 +75,24 @@ def jacobian(denoiser, y):
         return _columns(backward, y)
 
 
-def adaptive_basis(denoiser, y, k=None, probes=8):
+def adaptive_basis(denoiser: Denoiser, y: Tensor, k: int | None = None, probes: int = 8) -> Basis:
     """Eigenvalues and eigenvectors of the symmetric part of the Jacobian (Section 3.1).
 
-    f(y) = sum_k lambda_k <y, e_k> e_k, with lambda_k and e_k those of (J + J^T) / 2. Within
-    eigenvalues that are equal to 1e-5 (relative to the largest) the vectors are rotated to a
-    canonical position, and the entry of largest size is made positive, so that two runs give
-    the same pictures.
+    f(y) = sum_k lambda_k <y, e_k> e_k, with lambda_k and e_k those of (J + J^T) / 2. Two runs give
+    the same pictures: vectors whose eigenvalues are equal to 1e-5 of the largest are rotated to a
+    canonical position, and the largest entry of each vector is made positive.
 
     Parameters
     ----------
     denoiser : callable
-        f(y), acting on each image of a batch alone.
+        f(y), acting on each image of a batch separately.
     y : Tensor (C, H, W) or (1, C, H, W)
         One noisy image, floating point.
     k : int, optional
         Number of leading pairs, from matrix-vector products alone (implicitly restarted
-        Lanczos, ``scipy.sparse.linalg.eigsh``). All of them, from the full matrix, if left out.
+        Lanczos, ``scipy.sparse.linalg.eigsh``). By default all of them, from the full matrix.
     probes : int
-        With ``k``: number of random products that estimate the residual, and as many the asymmetry.
+        With ``k``: number of random products that estimate the residual, and the asymmetry.
 
     Returns
     -------
@@ -102,14 +100,11 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
 
     Raises
     ------
-    ValueError, TypeError
-        If ``y`` is not one finite floating-point image, k is not in 1 ... d, or ``denoiser`` is no differentiable
-        function that returns one, of finite Jacobian.
     RuntimeError
-        With ``k``, if the root of the summed squares of the residuals (J + J^T) e_k / 2 - lambda_k e_k is above 1e-3
-        of the largest size of an eigenvalue, or of 1 if that is larger.
+        With ``k``, if the pairs did not converge: the root of the summed squares of the residuals
+        (J + J^T) e_k / 2 - lambda_k e_k is above 1e-3 max(1, abs(lambda_1)).
     """
-    import scipy.linalg  # here, because training needs this package without SciPy
+    import scipy.linalg  # here, because training and sampling work without SciPy
     from threadpoolctl import threadpool_limits
 
     y = checks.one_image(y, "y").detach()
@@ -121,7 +116,7 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
         asymmetry = np.linalg.norm(matrix - matrix.T) / max(np.linalg.norm(matrix), 1e-300)
         values, vectors = scipy.linalg.eigh((matrix + matrix.T) / 2, driver="evd")  # the fastest for all pairs
     else:
-        # The threads of NumPy's BLAS would wait in a loop, on the cores that torch's need.
+        # The threads of NumPy's BLAS would spin while they wait, on cores that torch needs.
         with threadpool_limits(1, user_api="blas"):
             values, vectors, asymmetry = _leading_pairs(denoiser, y, k, probes)
     values, vectors = _canonical(values[::-1][:k], vectors[:, ::-1][:, :k])
@@ -131,28 +126,23 @@ def adaptive_basis(denoiser, y, k=None, probes=8):
     return Basis(torch.from_numpy(values.copy()).to(y), vectors, float(asymmetry))
 
 
-def divergence(denoiser, y, probes=4, seed=0):
+def divergence(denoiser: Denoiser, y: Tensor, probes: int = 4, seed: int = 0) -> Tensor:
     """Trace of the Jacobian of each image of a batch, estimated by random signs (Hutchinson, 1990).
 
     Parameters
     ----------
     denoiser : callable
-        f(y), acting on each image of a batch alone.
+        f(y), acting on each image of a batch separately.
     y : Tensor (B, C, H, W)
         Noisy images, floating point.
     probes : int
         Number of random sign images v; the estimate is the mean of <v, J v>, unbiased.
     seed : int
-        Seed of the signs; those of the i-th image are the same whatever B.
+        Seed of the signs; those of the i-th image do not depend on B.
 
     Returns
     -------
     Tensor (B,)
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``y`` is not a finite floating-point batch, a number no integer in range, or ``denoiser`` no function.
     """
     y = checks.images(y, "y").detach()
     shape = (len(y), checks.count(probes, "probes"), *y.shape[1:])
@@ -167,7 +157,7 @@ def divergence(denoiser, y, probes=4, seed=0):
     return total / probes
 
 
-def _columns(product, y):
+def _columns(product: Map, y: Tensor) -> Tensor:
     """Apply a linear map to every unit vector of the space of ``y``; row i is the image of vector i."""
     d = y.numel()
     chunk = max(1, CHUNK_PIXELS // d)
@@ -180,7 +170,7 @@ def _columns(product, y):
     return rows
 
 
-def _by_windows(net, y):
+def _by_windows(net: BFCNN, y: Tensor) -> Tensor:
     """The Jacobian of a BFCNN, block by block of pixels.
 
     A 3x3 convolution carries the unit vectors of a block one pixel farther, so that each layer is
@@ -203,7 +193,7 @@ def _by_windows(net, y):
     return matrix
 
 
-def _frozen_layers(net, y):
+def _frozen_layers(net: BFCNN, y: Tensor) -> list[tuple[Tensor, Tensor | None]]:
     """Weight and 0/1 gate (or None) of each convolution of a BFCNN at ``y``, normalization in the weight."""
     layers = []
     for layer in _linear(net, y).noise:
@@ -214,7 +204,9 @@ def _frozen_layers(net, y):
     return layers
 
 
-def _through(v, window, weight, gate, height, width):
+def _through(
+    v: Tensor, window: tuple[slice, slice], weight: Tensor, gate: Tensor | None, height: int, width: int
+) -> tuple[Tensor, list[slice]]:
     """A convolution and its gate, from images that are zero outside a window to a window wider by its reach."""
     r, sides = weight.shape[-1] // 2, (height, width)
     wider = [slice(max(w.start - r, 0), min(w.stop + r, n)) for w, n in zip(window, sides, strict=True)]
@@ -227,11 +219,8 @@ def _through(v, window, weight, gate, height, width):
 
 
 @contextmanager
-def _products(denoiser, y):
-    """Yield v -> J v and u -> J^T u for batches (B, C, H, W), with J the Jacobian at ``y``.
-
-    The first is None for a denoiser that is not a network of gahb.
-    """
+def _products(denoiser: Denoiser, y: Tensor) -> Iterator[tuple[Map | None, Map]]:
+    """Yield v -> J v and u -> J^T u, with J the Jacobian at ``y``; no v -> J v for a denoiser that is not of gahb."""
     with evaluating(denoiser, y.dtype) as f:
         if type(f) in NETWORKS.values():
             linear = _linear(f, y)
@@ -241,18 +230,18 @@ def _products(denoiser, y):
 
 
 class _Gate(nn.Module):
-    """A ReLU that goes on to let through what it let through at its first call: a 0/1 gate."""
+    """A ReLU that is frozen at its first input: a 0/1 gate."""
 
-    gate = None
+    gate: Tensor | None = None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
             self.gate = (x > 0).to(x.dtype)
         return x * self.gate
 
 
-def _linear(net, y):
-    """v -> J v: a copy of a network, its ReLUs replaced by their gates at ``y``, its normalizations in the weights."""
+def _linear(net: nn.Module, y: Tensor) -> nn.Module:
+    """v -> J v: a copy of a network with its ReLUs frozen at ``y`` and its normalizations in the weights."""
     linear = copy.deepcopy(net)
     for parent in list(linear.modules()):
         before = None
@@ -264,15 +253,15 @@ def _linear(net, y):
                 setattr(parent, name, nn.Identity())
             before = child
     with torch.no_grad():
-        linear(y)  # sets the gates; refuses an image that is none for this network
+        linear(y)  # sets the gates; raises if y has another number of channels
     return linear
 
 
-def _transpose_product(f, y):
+def _transpose_product(f: Denoiser, y: Tensor) -> Map:
     """u -> J^T u in reverse mode, through one graph that serves all batches of one size."""
-    graph = {}
+    graph: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def backward(u):
+    def backward(u: Tensor) -> Tensor:
         if len(u) not in graph:
             graph.clear()
             with torch.enable_grad():
@@ -284,44 +273,45 @@ def _transpose_product(f, y):
     return backward
 
 
-def _differentiable(output):
-    """``output``, if autograd knows how it came from ``y``."""
+def _differentiable(output: Tensor) -> Tensor:
+    """Return ``output`` if autograd can differentiate it by ``y``."""
     if not output.requires_grad:
         raise ValueError(
-            "denoiser must be differentiable, but its output does not depend on y in a way that autograd has seen: "
-            "compute it by torch from y, outside torch.no_grad and without detach"
+            "denoiser must be differentiable, but autograd sees no dependence of its output on y: "
+            "compute it from y by operations of torch, without torch.no_grad and detach"
         )
     return output
 
 
-def _finite(products):
-    """Products with the Jacobian, if they are finite."""
+def _finite(products: np.ndarray) -> np.ndarray:
+    """Return products with the Jacobian if they are finite."""
     if not np.isfinite(products).all():
         raise ValueError("the Jacobian of denoiser holds NaN or infinity at this y")
     return products
 
 
-def _leading_pairs(denoiser, y, k, probes):
+def _leading_pairs(denoiser: Denoiser, y: Tensor, k: int, probes: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """The k largest eigenvalues, rising, their vectors as columns, and the asymmetry."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     d, rng = y.numel(), np.random.default_rng(0)
     with _products(denoiser, y) as (forward, backward):
-        forward = forward or _forward_product(backward, y)
+        forward = forward or _forward_product(backward)
 
-        def as_images(v):
+        def as_images(v: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(v.T)).to(y).view(-1, *y.shape[1:])
 
-        def both(v):
+        def both(v: np.ndarray) -> tuple[Tensor, Tensor]:
             v = as_images(v.reshape(d, -1))
             return forward(v).flatten(1), backward(v).flatten(1)
 
-        def symmetric(v):
+        def symmetric(v: np.ndarray) -> np.ndarray:
             jv, jtv = both(v)
             return _finite(((jv + jtv) / 2).T.cpu().double().numpy()).reshape(v.shape)
 
-        # Plus the identity: Lanczos cannot start from an image that the operator sends to zero.
+        # The identity is added, because Lanczos cannot start from an image that the operator sends to zero.
         operator = LinearOperator((d, d), matvec=lambda v: symmetric(v) + v, dtype=np.float64)
-        # Equal eigenvalues make Lanczos restart from a random vector: it is drawn from rng too.
+        # Among equal eigenvalues Lanczos restarts from random vectors, which are drawn from rng too.
         space = min(d, max(20, 9 * k // 5))  # vectors kept: about 5 % fewer products than with twice k
         values, vectors = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), ncv=space, tol=1e-5, rng=rng)
         values = values - 1
@@ -335,24 +325,31 @@ def _leading_pairs(denoiser, y, k, probes):
     return values, vectors, asymmetry
 
 
-def _forward_product(backward, y):
+def _forward_product(backward: Map) -> Map:
     """v -> J v for denoisers whose gates cannot be frozen: u -> J^T u is linear, and its transpose is J."""
 
-    def forward(v):
+    def forward(v: Tensor) -> Tensor:
         u = torch.zeros_like(v, requires_grad=True)
         return torch.autograd.grad(backward(u), u, v)[0]
 
     return forward
 
 
-def _canonical(values, vectors, tolerance=1e-5):
-    """Fix what an eigendecomposition leaves free: rotations among equal eigenvalues, and signs."""
+def _canonical(values: np.ndarray, vectors: np.ndarray, tolerance: float = 1e-5) -> tuple[np.ndarray, np.ndarray]:
+    """Fix what an eigendecomposition leaves free: rotations among equal eigenvalues, and signs.
+
+    Falling eigenvalues count as equal if they are within the tolerance, relative to the largest
+    size, of the first of their group: a long chain of close ones is not rotated as one.
+    """
     import scipy.linalg
 
     ramp = np.random.RandomState(0).random_sample(len(vectors))[:, None]
     vectors = np.array(vectors, dtype=np.float64)
-    breaks = np.flatnonzero(-np.diff(values) > tolerance * np.abs(values).max(initial=1e-300)) + 1
-    for group in np.split(np.arange(len(values)), breaks):
+    width, starts = tolerance * np.abs(values).max(initial=1e-300), [0]
+    for i, value in enumerate(values):
+        if values[starts[-1]] - value > width:
+            starts.append(i)
+    for group in np.split(np.arange(len(values)), starts[1:]):
         if len(group) > 1:
             block = vectors[:, group]
             _, rotation = scipy.linalg.eigh(block.T @ (ramp * block))

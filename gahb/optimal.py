@@ -1,23 +1,25 @@
 r"""Optimal denoisers in closed form: f*(y) = E[x | y] for priors where it is known.
 
-Each function returns a denoiser ``f(y)`` like any other, (B, C, H, W) -> (B, C, H, W): it goes
-through :func:`gahb.jacobians`, :func:`gahb.sample` and :func:`gahb.psnr_curve`. They compute in
-float64 and return the dtype of ``y``; all are differentiable. Unlike a blind network they are
-made for one noise level ``sigma`` (intensities).
+Each function returns a denoiser ``f(y)``, (B, C, H, W) -> (B, C, H, W), for :func:`gahb.jacobian`,
+:func:`gahb.sample`, :func:`gahb.psnr_curve` and all others that take one. It computes in float64,
+returns the dtype of ``y`` and is differentiable. Unlike a blind network it is made for one noise
+level ``sigma`` (intensities).
 """
 
 import math
 
 import torch
+from torch import Tensor
 
 from gahb._util import checks
+from gahb.denoisers import Denoiser
 
 
-def empirical(train, sigma, block=4096):
+def empirical(train: Tensor, sigma: float, block: int = 4096) -> Denoiser:
     r"""Posterior mean over a finite set: the optimal denoiser of a training set, a perfect memorizer.
 
     f*(y) = sum_i w_i x_i with w = softmax(-norm(y - x_i)^2 / 2 sigma^2) (Eq. 8 with a sum of
-    Diracs as prior). The softmax runs over blocks with a running maximum, in float64.
+    Diracs as prior). The softmax is computed block by block, with a running maximum.
 
     Parameters
     ----------
@@ -26,17 +28,12 @@ def empirical(train, sigma, block=4096):
     sigma : float
         Noise level.
     block : int
-        Number of training images in memory at once as float64.
+        Number of training images that are held in float64 at once.
 
     Returns
     -------
     callable
         f*(y), (B, C, H, W) -> (B, C, H, W).
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``train`` is not a finite batch of images, or a number is not positive.
     """
     checks.images(train, "train")
     variance = checks.positive(sigma, "sigma") ** 2
@@ -44,7 +41,7 @@ def empirical(train, sigma, block=4096):
     points = train.detach().flatten(1)
     center = points.double().mean(0)
 
-    def denoiser(y):
+    def denoiser(y: Tensor) -> Tensor:
         flat = _flat(y, points.shape[1])
         middle = center.to(flat)
         flat = flat - middle
@@ -52,7 +49,7 @@ def empirical(train, sigma, block=4096):
         total, mean = torch.zeros_like(top), torch.zeros_like(flat)
         for start in range(0, len(points), block):
             x = points[start : start + block].to(flat) - middle
-            # norm(y)^2 is common to all weights and is left out.
+            # norm(y)^2 is common to all weights, and left out.
             logits = (flat @ x.T - x.square().sum(1) / 2) / variance
             new = torch.maximum(top, logits.max(dim=1, keepdim=True).values.detach())
             weights, shrink = (logits - new).exp(), (top - new).exp()
@@ -64,7 +61,7 @@ def empirical(train, sigma, block=4096):
     return denoiser
 
 
-def gaussian(mean, cov, sigma):
+def gaussian(mean: Tensor, cov: Tensor, sigma: float) -> Denoiser:
     """Wiener filter: f*(y) = m + C (C + sigma^2 Id)^-1 (y - m), for the prior N(m, C).
 
     Parameters
@@ -80,18 +77,13 @@ def gaussian(mean, cov, sigma):
     -------
     callable
         f*(y), (B, C, H, W) -> (B, C, H, W).
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a shape is another, ``cov`` is not symmetric and non-negative, or ``sigma`` not positive.
     """
     checks.images(mean, "mean", 3)
     checks.tensor(cov, "cov", (mean.numel(), mean.numel()))
     return mixture(mean[None], cov[None], torch.ones(1), sigma)
 
 
-def mixture(means, covs, weights, sigma):
+def mixture(means: Tensor, covs: Tensor, weights: Tensor, sigma: float) -> Denoiser:
     """Posterior mean for a mixture of Gaussians sum_j w_j N(m_j, C_j).
 
     Parameters
@@ -109,11 +101,6 @@ def mixture(means, covs, weights, sigma):
     -------
     callable
         f*(y) = sum_j p(j | y) (m_j + C_j (C_j + sigma^2 Id)^-1 (y - m_j)).
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a shape is another, a cov is not symmetric and non-negative, or a weight or ``sigma`` not positive.
     """
     checks.images(means, "means")
     variance = checks.positive(sigma, "sigma") ** 2
@@ -125,7 +112,7 @@ def mixture(means, covs, weights, sigma):
     log_weights = (weights.double() / weights.sum()).log().cpu()
     log_weights = log_weights - (values + variance).log().sum(1) / 2
 
-    def denoiser(y):
+    def denoiser(y: Tensor) -> Tensor:
         flat = _flat(y, d)
         v, e, c = values.to(y.device), vectors.to(y.device), centers.to(y.device)
         parts = torch.einsum("mij,mbi->mbj", e, flat - c[:, None])
@@ -137,7 +124,7 @@ def mixture(means, covs, weights, sigma):
     return denoiser
 
 
-def _eigenpairs(covs):
+def _eigenpairs(covs: Tensor) -> tuple[Tensor, Tensor]:
     covs = covs.detach().double().cpu()
     if not torch.allclose(covs, covs.mT, rtol=0, atol=1e-6 * float(covs.abs().max())):
         raise ValueError("each cov in covs must be symmetric, got one that differs from its transpose")
@@ -147,7 +134,7 @@ def _eigenpairs(covs):
     return values.clamp_min(0), vectors
 
 
-def subspace(vectors):
+def subspace(vectors: Tensor) -> Denoiser:
     """Orthogonal projection on the span of ``vectors``: optimal for small noise on a flat manifold.
 
     Parameters
@@ -159,19 +146,14 @@ def subspace(vectors):
     -------
     callable
         f*(y), (B, C, H, W) -> (B, C, H, W).
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``vectors`` is not a finite floating-point tensor of that shape.
     """
     checks.images(vectors, "vectors")
     columns = vectors.detach().flatten(1).double().cpu().T
     u, s, _ = torch.linalg.svd(columns, full_matrices=False)
-    # What the rounding of dependent vectors leaves over is not a dimension (the tolerance of numpy's matrix_rank).
+    # Singular values that are rounding errors do not count as dimensions (the tolerance of numpy's matrix_rank).
     u = u[:, s > max(columns.shape) * torch.finfo(vectors.dtype).eps * s[0]]
 
-    def denoiser(y):
+    def denoiser(y: Tensor) -> Tensor:
         flat = _flat(y, len(u))
         basis = u.to(flat)
         return (flat @ basis @ basis.T).view(y.shape).to(y.dtype)
@@ -179,7 +161,7 @@ def subspace(vectors):
     return denoiser
 
 
-def ray(image, sigma, low=0.0, high=1.0):
+def ray(image: Tensor, sigma: float, low: float = 0.0, high: float = 1.0) -> Denoiser:
     """Posterior mean for x = s * image with s uniform on [low, high] (Figure 12).
 
     Given y, s is a normal of mean <y, image> / norm(image)^2 and standard deviation
@@ -198,11 +180,6 @@ def ray(image, sigma, low=0.0, high=1.0):
     -------
     callable
         f*(y), (B, C, H, W) -> (B, C, H, W).
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``image`` is zero or of another shape, ``sigma`` is not positive, or ``low`` not below ``high``.
     """
     checks.images(image, "image", 3)
     checks.positive(sigma, "sigma")
@@ -213,7 +190,7 @@ def ray(image, sigma, low=0.0, high=1.0):
     if not norm > 0:
         raise ValueError("image must not be zero everywhere")
 
-    def denoiser(y):
+    def denoiser(y: Tensor) -> Tensor:
         flat = _flat(y, len(direction))
         x = direction.to(flat)
         s = flat @ x / norm.to(flat) ** 2
@@ -223,21 +200,21 @@ def ray(image, sigma, low=0.0, high=1.0):
     return denoiser
 
 
-def _truncated_mean(mean, sd, low, high):
+def _truncated_mean(mean: Tensor, sd: float, low: float, high: float) -> Tensor:
     """Mean of N(mean, sd^2) truncated to [low, high], stable in both tails."""
     flip = 1 - 2 * (mean > (low + high) / 2).to(mean)  # reflect, so that the interval is on the right
     a = torch.where(flip > 0, low - mean, mean - high) / sd
     b = torch.where(flip > 0, high - mean, mean - low) / sd
-    # Densities and masses are taken relative to exp(-a^2 / 2), which would underflow or cancel. Below
-    # -20 the density at the near end is nothing (1e-87), and erfcx overflows.
+    # Densities and masses are divided by exp(-a^2 / 2), because they would underflow or cancel. Below
+    # -20, where erfcx overflows, the density at the near end is negligible (1e-87).
     near, far = torch.special.erfcx(a.clamp_min(-20) / math.sqrt(2)), torch.special.erfcx(b / math.sqrt(2))
     fall = (a - b) * (a + b) / 2
     tilt = math.sqrt(2 / math.pi) * -torch.expm1(fall) / (near - far * fall.exp())
     return (mean + flip * sd * tilt).clamp(low, high)
 
 
-def _flat(y, d):
+def _flat(y: Tensor, d: int) -> Tensor:
     checks.images(y, "y")
     if y[0].numel() != d:
-        raise ValueError(f"y must have {d} pixels an image, got shape {tuple(y.shape)}")
+        raise ValueError(f"y must have {d} pixels per image, got shape {tuple(y.shape)}")
     return y.flatten(1).double()

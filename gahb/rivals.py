@@ -3,12 +3,14 @@
 import numpy as np
 import pywt
 import torch
+from numpy.typing import ArrayLike
 from scipy import fft
+from torch import Tensor
 
 from gahb._util import checks
 
 
-def oracle_error(coefficients, sigma):
+def oracle_error(coefficients: ArrayLike, sigma: float) -> float:
     """Eq. 12: sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), the least error of a diagonal denoiser that knows x.
 
     Parameters
@@ -22,44 +24,14 @@ def oracle_error(coefficients, sigma):
     -------
     float
         Squared error, a sum over the pixels.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``coefficients`` is not (K,) or holds NaN, or ``sigma`` is not positive.
     """
     c2 = checks.array(coefficients, "coefficients", 1) ** 2
     checks.positive(sigma, "sigma")
     return float((sigma**2 * c2 / (c2 + sigma**2)).sum())
 
 
-def soft_threshold(values, threshold):
-    """Shrink towards zero by a threshold (Donoho & Johnstone, 1994).
-
-    Parameters
-    ----------
-    values : array
-        Of any shape.
-    threshold : float
-        In units of the values.
-
-    Returns
-    -------
-    ndarray
-        sign(v) max(abs(v) - threshold, 0), of the same shape.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``values`` holds NaN or nothing, or ``threshold`` is below 0.
-    """
-    values = checks.array(values, "values")
-    _at_least_zero(threshold)
-    return np.sign(values) * (np.abs(values) - threshold).clip(0)
-
-
-def dct_basis(size, k):
-    """The two-dimensional cosines of lowest frequency (the inverse of the orthonormal DCT-II).
+def dct_basis(size: int, k: int) -> np.ndarray:
+    """The two-dimensional cosines of lowest frequency: vectors of the orthonormal DCT-II.
 
     Parameters
     ----------
@@ -72,11 +44,6 @@ def dct_basis(size, k):
     -------
     ndarray (k, size, size)
         Orthonormal.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a number is not an integer of at least 1, or ``k`` is above the number of pixels.
     """
     checks.count(size, "size")
     if checks.count(k, "k") > size**2:
@@ -86,8 +53,8 @@ def dct_basis(size, k):
     return np.stack([np.outer(columns[:, i // size], columns[:, i % size]) for i in order])
 
 
-def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
-    """Denoise by soft thresholding of wavelet coefficients: the fixed-basis rival of Section 3.1.
+def wavelet_denoise(noisy: Tensor, sigma: float, wavelet: str = "db4", threshold: float = 3.0) -> Tensor:
+    """Denoise by soft thresholding of wavelet coefficients (Donoho & Johnstone, 1994), as in Section 3.1.
 
     Parameters
     ----------
@@ -104,39 +71,34 @@ def wavelet_denoise(noisy, sigma, wavelet="db4", threshold=3.0):
     -------
     Tensor (B, C, H, W)
         Intensities.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``noisy`` is not a finite floating-point batch or too small for the wavelet, if a number is out of range,
-        or PyWavelets has no such wavelet.
     """
     checks.images(noisy, "noisy")
     checks.positive(sigma, "sigma")
-    _at_least_zero(threshold)
+    if checks.number(threshold, "threshold") < 0:
+        raise ValueError(f"threshold must be at least 0, got {threshold!r}")
     levels = pywt.dwtn_max_level(noisy.shape[-2:], wavelet)
     if levels < 1:
         raise ValueError(f"noisy is too small for the filters of {wavelet}, got shape {tuple(noisy.shape)}")
     coefficients = pywt.wavedec2(noisy.cpu().double().numpy(), wavelet, mode="symmetric", level=levels)
-    kept = [coefficients[0]] + [
-        tuple(soft_threshold(detail, threshold * sigma) for detail in level) for level in coefficients[1:]
-    ]
-    restored = pywt.waverec2(kept, wavelet, mode="symmetric")[..., : noisy.shape[-2], : noisy.shape[-1]]
+    if threshold > 0:  # at 0, pywt.threshold makes NaN of a coefficient that is 0
+        shrunk = [[pywt.threshold(d, threshold * sigma, "soft") for d in details] for details in coefficients[1:]]
+        coefficients[1:] = map(tuple, shrunk)
+    restored = pywt.waverec2(coefficients, wavelet, mode="symmetric")[..., : noisy.shape[-2], : noisy.shape[-1]]
     return torch.from_numpy(restored).to(noisy)
 
 
-def share_above(images, sigma, wavelet="db2"):
-    """Share of the wavelet coefficients of clean images that exceed the noise: M / d of Section 3.1.
+def fraction_above(images: Tensor, sigma: float, wavelet: str = "db2") -> float:
+    """Fraction of the wavelet coefficients of clean images that exceed the noise: M / d of Section 3.1.
 
-    Eq. 13 and its slopes hold while few do; where most do, the pixels are too coarse for the noise, and
-    every denoiser nears the identity, of slope 1.
+    Eq. 13 and its slopes hold while this is small. Where most coefficients exceed the noise, the
+    pixels are too coarse for it, and every denoiser is close to the identity, of slope 1.
 
     Parameters
     ----------
     images : Tensor (B, C, H, W)
-        Clean.
+        Clean images, intensities.
     sigma : float
-        Noise level, in units of the intensities.
+        Noise level, intensities.
     wavelet : str
         An orthogonal wavelet of PyWavelets; the image is periodic.
 
@@ -144,11 +106,6 @@ def share_above(images, sigma, wavelet="db2"):
     -------
     float
         In [0, 1].
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``images`` is not a finite floating-point batch, ``sigma`` is not positive, or there is no such wavelet.
     """
     checks.images(images, "images")
     checks.positive(sigma, "sigma")
@@ -156,8 +113,3 @@ def share_above(images, sigma, wavelet="db2"):
     levels = pywt.dwtn_max_level(pixels.shape[-2:], wavelet)
     coefficients = pywt.wavedec2(pixels, wavelet, mode="periodization", level=levels)
     return float((np.abs(pywt.coeffs_to_array(coefficients, axes=(-2, -1))[0]) > sigma).mean())
-
-
-def _at_least_zero(threshold):
-    if checks.number(threshold, "threshold") < 0:
-        raise ValueError(f"threshold must be at least 0, got {threshold!r}")

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gahb._util import checks
-from gahb.denoisers import evaluating
+from gahb.denoisers import Denoiser, evaluating
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,19 @@ class Samples:
     images : Tensor (B, C, H, W)
         The samples, not clipped.
     steps : Tensor (B,)
-        Number of steps that each took.
+        Number of steps of each.
     sigmas : Tensor (T, B)
-        Noise level that the denoiser saw at each step, intensities; after an image has
+        Noise level at each step, intensities, as the denoiser estimates it; after an image has
         stopped, its last value.
     """
 
-    images: torch.Tensor
-    steps: torch.Tensor
-    sigmas: torch.Tensor
+    images: Tensor
+    steps: Tensor
+    sigmas: Tensor
 
 
-def gaussian_noise(n, shape, seed=0):
-    """Standard normal noise; the i-th image is the same whatever ``n``.
+def gaussian_noise(n: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """Standard normal noise; the i-th image does not depend on ``n``.
 
     Parameters
     ----------
@@ -44,11 +45,6 @@ def gaussian_noise(n, shape, seed=0):
     Returns
     -------
     Tensor (n, C, H, W), float32
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``n``, a side of ``shape`` or ``seed`` is not an integer in range.
     """
     checks.count(n, "n")
     if not isinstance(shape, tuple) or not shape:  # a torch.Size is one
@@ -58,12 +54,19 @@ def gaussian_noise(n, shape, seed=0):
 
 
 @torch.no_grad()
-def sample(denoiser, noise, step_size=0.01, sigma_end=0.01, mean=0.0, max_steps=10_000):
+def sample(
+    denoiser: Denoiser,
+    noise: Tensor,
+    step_size: float = 0.01,
+    sigma_end: float = 0.01,
+    mean: float = 0.0,
+    max_steps: int = 10_000,
+) -> Samples:
     """Draw samples by ascent of the log-likelihood gradient (Algorithm 1).
 
     Deterministic reverse diffusion of Kadkhodaie & Simoncelli (2020): from x = mean + noise,
     repeat s = f(x) - x, sigma = norm(s) / sqrt(d), x <- x + h s, until sigma < sigma_end. Each
-    image stops by itself, and does not depend on the others of its batch.
+    image stops on its own, and does not depend on the others of its batch.
 
     Parameters
     ----------
@@ -76,10 +79,10 @@ def sample(denoiser, noise, step_size=0.01, sigma_end=0.01, mean=0.0, max_steps=
     sigma_end : float
         Noise level at which an image is finished, intensities.
     mean : float
-        Added to the noise. A bias-free network has no scale of its own: from mean 0, the
-        paper's, samples are dark; from 0.5 they are as bright as the training images.
+        Added to the noise. A bias-free network does not set a scale: from mean 0, as in the
+        paper, samples are dark; from 0.5 they are as bright as the training images.
     max_steps : int
-        Limit on the number of steps.
+        Largest number of steps.
 
     Returns
     -------
@@ -87,8 +90,6 @@ def sample(denoiser, noise, step_size=0.01, sigma_end=0.01, mean=0.0, max_steps=
 
     Raises
     ------
-    ValueError, TypeError
-        If an argument is out of range or of another type.
     RuntimeError
         If an image diverges, or has not reached ``sigma_end`` after ``max_steps``.
     """
@@ -121,7 +122,7 @@ def sample(denoiser, noise, step_size=0.01, sigma_end=0.01, mean=0.0, max_steps=
     )
 
 
-def _check_divergence(sigma, history):
+def _check_divergence(sigma: Tensor, history: list[Tensor]) -> None:
     if not bool(torch.isfinite(sigma).all()) or bool((sigma > 100 * history[0]).any()):
         worst = int(torch.nan_to_num(sigma, nan=torch.inf).argmax())
         raise RuntimeError(

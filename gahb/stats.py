@@ -1,14 +1,18 @@
-"""Slopes, bands and bounds, each with its error."""
+"""Slopes, confidence intervals and bounds, each with its error."""
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.integrate
 import scipy.stats
+from numpy.typing import ArrayLike
 
 from gahb._util import checks
+
+BATCH = 10**7  # numbers that a bootstrap resamples at once
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Slope:
     Attributes
     ----------
     slope, error : float
-        dB per dB, and its standard error.
+        dB per dB, and its standard error; NaN for one image.
     intercept : float
         dB.
     low, high : float
@@ -32,12 +36,12 @@ class Slope:
     high: float
 
 
-def fit_slope(input_db, table, low, high, resamples=500, seed=0):
-    """Slope of output against input PSNR over a stated range of noise.
+def fit_slope(input_db: ArrayLike, table: ArrayLike, low: float, high: float) -> Slope:
+    """Slope of output against input PSNR over a range of noise levels.
 
-    Least squares through the mean curve; the standard error is a bootstrap over the images,
-    which share their noise between sigmas, so that the points of one curve are not independent; NaN
-    for one image.
+    Least squares through the mean curve. Images have the same noise at all levels, so that the
+    points of a curve are not independent, but least squares is linear: the slope of the mean is
+    the mean of the slopes of the images, and its standard error that of this mean.
 
     Parameters
     ----------
@@ -47,10 +51,6 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
         PSNR of each image, dB.
     low, high : float
         Range of input PSNR, dB, ends included.
-    resamples : int
-        Number of bootstrap samples.
-    seed : int
-        Of the bootstrap.
 
     Returns
     -------
@@ -58,8 +58,8 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
 
     Raises
     ------
-    ValueError, TypeError
-        If fewer than two noise levels lie in the range, the shapes do not match, or an array holds NaN.
+    ValueError
+        If fewer than two noise levels lie in the range.
     """
     x, table = checks.array(input_db, "input_db", 1), checks.array(table, "table", 2)
     if len(x) != len(table):
@@ -71,19 +71,12 @@ def fit_slope(input_db, table, low, high, resamples=500, seed=0):
         raise ValueError(f"a slope needs two noise levels between {low} and {high} dB, got {inside.sum()}")
     x, table = x[inside], table[inside]
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    slopes = weights @ table  # least squares is linear, so the slope of the mean is the mean slope
-    fits = resampled_means(slopes[None], resamples, seed)[0]
-    slope = slopes.mean()
-    return Slope(
-        float(slope),
-        float(fits.std(ddof=1)) if table.shape[1] > 1 else math.nan,
-        float(table.mean() - slope * x.mean()),
-        float(x.min()),
-        float(x.max()),
-    )
+    slopes = weights @ table
+    slope, error = slopes.mean(), math.sqrt(_variance_of_mean(slopes)) if len(slopes) > 1 else math.nan
+    return Slope(float(slope), error, float(table.mean() - slope * x.mean()), float(x.min()), float(x.max()))
 
 
-def resampled_means(table, resamples=1000, seed=0):
+def resampled_means(table: ArrayLike, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """Bootstrap means over the last axis.
 
     Parameters
@@ -92,17 +85,12 @@ def resampled_means(table, resamples=1000, seed=0):
     resamples : int
         Number of bootstrap samples.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap; tables with as many columns have the same columns drawn.
 
     Returns
     -------
     ndarray (..., resamples)
         In units of the table.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``table`` is empty or holds NaN, or a number is not an integer in range.
     """
     table = checks.array(table, "table")
     shape = (checks.count(resamples, "resamples"), table.shape[-1])
@@ -110,76 +98,46 @@ def resampled_means(table, resamples=1000, seed=0):
     return np.stack([table[..., pick].mean(-1) for pick in picks], axis=-1)
 
 
-def band(table, level=0.95, resamples=1000, seed=0):
-    """Percentile-bootstrap band of the mean over the last axis.
+def confidence_interval(
+    values: ArrayLike,
+    statistic: Callable = np.mean,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Percentile-bootstrap confidence interval of a statistic over the last axis.
 
     Parameters
     ----------
-    table : array (..., n)
+    values : array (..., n)
+    statistic : callable
+        Of a sample, such as ``np.mean`` or ``np.median``, as ``scipy.stats.bootstrap`` takes it.
     level : float
         Confidence, between 0 and 1.
     resamples : int
-        Number of bootstrap samples.
+        Number of bootstrap samples, at least 2.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     ndarray (2, ...)
-        Lower and upper end, in units of the table.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``level`` is out of range, or as :func:`resampled_means`.
+        Lower and upper end, in units of the statistic; both are the statistic itself for one value, or equal ones.
     """
-    tail = (1 - _level(level)) / 2
-    return np.quantile(resampled_means(table, resamples, seed), [tail, 1 - tail], axis=-1)
-
-
-def interval(values, statistic=np.median, level=0.95, resamples=2000, seed=0):
-    """Percentile-bootstrap confidence interval of a statistic of one sample.
-
-    Parameters
-    ----------
-    values : array (n,)
-    statistic : callable
-        Of a sample, as ``scipy.stats.bootstrap`` takes it.
-    level : float
-        Confidence, between 0 and 1.
-    resamples : int
-        Number of bootstrap samples.
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end, in units of the statistic; both are the statistic itself if all values are equal.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If ``values`` is not of one dimension, is empty or holds NaN, or a number is out of range.
-    """
-    values = checks.array(values, "values", 1)
-    checks.count(resamples, "resamples")
-    if len(values) < 2 or np.all(values == values[0]):
-        return float(statistic(values)), float(statistic(values))
-    result = scipy.stats.bootstrap(
-        (values,), statistic, confidence_level=_level(level), n_resamples=resamples, method="percentile",
-        rng=checks.generator(seed),
-    )  # fmt: skip
-    return tuple(map(float, result.confidence_interval))
-
-
-def _level(level):
+    values = checks.array(values, "values")
+    checks.count(resamples, "resamples", 2)
     if not 0 < checks.number(level, "level") < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
-    return level
+    if values.shape[-1] == 1:  # no spread, which SciPy refuses
+        values = np.repeat(values, 2, axis=-1)
+    found = scipy.stats.bootstrap(
+        (values,), statistic, axis=-1, confidence_level=level, n_resamples=resamples, method="percentile",
+        batch=max(1, BATCH // values.size), rng=checks.generator(seed),
+    )  # fmt: skip
+    return np.array(found.confidence_interval)
 
 
-def steps(samples, paired):
+def steps(samples: Sequence[ArrayLike], paired: bool) -> tuple[np.ndarray, np.ndarray]:
     """Differences of consecutive means and their standard errors.
 
     Parameters
@@ -187,17 +145,12 @@ def steps(samples, paired):
     samples : sequence of array (n,)
         Values of one quantity for each of a rising sequence, such as PSNR by image for each N.
     paired : bool
-        Whether the values of all belong to the same images.
+        Whether all samples are of the same images, in the same order.
 
     Returns
     -------
     differences, errors : ndarray (len(samples) - 1,)
-        In units of the samples. A sample of one value adds nothing to an error: its spread is not known.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a sample is empty, holds NaN or numbers of another shape, or paired ones differ in length.
+        In units of the samples. A sample of one value, whose spread is unknown, adds nothing to an error.
     """
     samples = [checks.array(sample, "samples", 1) for sample in samples]
     if paired and len({len(sample) for sample in samples}) > 1:
@@ -205,12 +158,17 @@ def steps(samples, paired):
     differences, errors = [], []
     for a, b in itertools.pairwise(samples):
         differences.append(b.mean() - a.mean())
-        variances = [(b - a).var(ddof=1) / len(a)] if paired else [s.var(ddof=1) / len(s) for s in (a, b) if len(s) > 1]
-        errors.append(np.sqrt(sum(variances)))
+        variance = _variance_of_mean(b - a) if paired else _variance_of_mean(a) + _variance_of_mean(b)
+        errors.append(math.sqrt(variance))
     return np.array(differences), np.array(errors)
 
 
-def kl_integral(sigmas, gap):
+def _variance_of_mean(values: np.ndarray) -> float:
+    """Square of the standard error of the mean of (n,) values; 0 for one value."""
+    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+
+
+def kl_integral(sigmas: ArrayLike, gap: ArrayLike) -> float:
     """Integral of (MSE(f, sigma^2) - MSE(f*, sigma^2)) sigma^-3 over sigma (Eq. 5), in nats.
 
     Simpson's rule over log sigma, where the integrand is gap * sigma^-2.
@@ -225,12 +183,7 @@ def kl_integral(sigmas, gap):
     Returns
     -------
     float
-        Over the range of ``sigmas``: a bound on the KL divergence for the whole half-line.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are fewer than two noise levels, one is not positive, or their number is not that of the gaps.
+        The integral over the range of ``sigmas``; over the whole half-line it bounds the KL divergence.
     """
     sigmas, gap = checks.array(sigmas, "sigmas", 1), checks.array(gap, "gap", 1)
     if sigmas.shape != gap.shape or len(sigmas) < 2 or not (sigmas > 0).all():

@@ -35,7 +35,7 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import metrics, stats
+from gahb import stats
 from gahb.companion import notebook, plotting, scales
 
 run = notebook.start(
@@ -130,7 +130,7 @@ run.save(fig, "fig02_model_variance")
 fig = plotting.new(plotting.WIDTH, 3.2)
 for ax, suffix, title in zip(fig.subplots(1, 2), ("", "_centered"), ("plain", "mean removed"), strict=True):
     for key, label in (("pair", "samples of S1 and S2"), ("nearest", "sample and training set")):
-        low, high = np.transpose([stats.interval(similarity[N][key + suffix]) for N in Ns])
+        low, high = np.transpose([stats.confidence_interval(similarity[N][key + suffix], np.median) for N in Ns])
         middle = np.array([medians[N][key + suffix] for N in Ns])
         ax.errorbar(Ns, middle, [middle - low, high - middle], fmt="o-", color=plotting.COLOURS[key], label=label)
     ax.set(xscale="log", xlabel="training images N", ylabel="median cosine similarity", title=title)
@@ -152,12 +152,12 @@ def pick(N, name):
 
 
 run.claim("2.1", N=[Ns[0], few], **pick(Ns[0], 1), **pick(few, 10))
-near = gahb.nearest(metrics.normalized(samples["S1", more].images), metrics.normalized(train["S1"][:more]))
+near = gahb.nearest(samples["S1", more].images, train["S1"][:more], centered=True)
 memorized = (near.distance_ratio < 1 / 3).cpu().numpy().astype(float)
 run.claim(
     "2.2", N=[few, more], **pick(few, 10), **pick(more, 100),
-    nearest_interval=stats.interval(similarity[more]["nearest"]),
-    memorized_share=memorized.mean(), memorized_interval=stats.interval(memorized, np.mean),
+    nearest_interval=stats.confidence_interval(similarity[more]["nearest"], np.median),
+    memorized_share=memorized.mean(), memorized_interval=stats.confidence_interval(memorized),
 )  # fmt: skip
 run.claim("2.3", N=Ns[-1], **medians[Ns[-1]])
 run.claim("2.4", N=Ns, **{key: [medians[N][key] for N in Ns] for key in medians[Ns[0]]})
@@ -169,8 +169,8 @@ run.claim("2.4", N=Ns, **{key: [medians[N][key] for N in Ns] for key in medians[
 
 # %%
 closest = {
-    "": metrics.closest_pairs(train["S1"], train["S2"]).cpu().numpy(),
-    "_centered": metrics.closest_pairs(train["S1"], train["S2"], centered=True).cpu().numpy(),
+    "": gahb.nearest(train["S1"], train["S2"]).similarity.cpu().numpy(),
+    "_centered": gahb.nearest(train["S1"], train["S2"], centered=True).similarity.cpu().numpy(),
 }
 fig = plotting.new(plotting.WIDTH, 2.8)
 for ax, suffix, title in zip(fig.subplots(1, 2), ("", "_centered"), ("plain", "mean removed"), strict=True):

@@ -40,6 +40,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pywt
 import scipy.stats
 import torch
 from skimage import data
@@ -135,7 +136,7 @@ levels = (0.04, 0.15, 0.39)  # to 100/255, where the released network was traine
 here = [asymmetry_and_negative_share(net, test[: run.scale.analysed], level) for level in levels]
 measured = {"sigma": levels, "asymmetry": [v[0].mean() for v in here], "negative_share": [v[1].mean() for v in here]}
 for row, key in enumerate(("asymmetry", "negative_share")):
-    measured[f"{key}_band"] = np.transpose([stats.band(v[row]) for v in here])
+    measured[f"{key}_band"] = np.transpose([stats.confidence_interval(v[row]) for v in here])
 
 # %%
 if not ours:
@@ -193,8 +194,8 @@ run.save(fig, "fig03b_stein")
 # ## Claims 3.5 to 3.7: few directions, rising frequency, adapted to the contours
 
 # %%
-share = bases.preserved_share(face.clean[0].cpu(), face.basis.vectors.cpu(), rank)
-run.claim("3.5", rank=rank, d=d, share=share, sigma=sigma, **about)
+fraction = bases.preserved_fraction(face.clean[0].cpu(), face.basis.vectors.cpu(), rank)
+run.claim("3.5", rank=rank, d=d, share=fraction, sigma=sigma, **about)
 frequency = bases.mean_frequency(face.basis.vectors.cpu())
 spearman = scipy.stats.spearmanr(np.arange(d), frequency).statistic
 run.claim("3.6", spearman=spearman, **about)
@@ -226,7 +227,7 @@ for level in run.scale.sigmas:
     for name, vectors in (("adaptive", at.basis.vectors.flatten(1).double().cpu()), ("DCT", dct)):
         clean, noisy = (vectors @ x.flatten().double().cpu() for x in (at.clean, at.noisy))
         row[f"oracle, {name} basis"] = rivals.oracle_error(clean, level)
-        shrunk = [rivals.soft_threshold(noisy, t * level) for t in (0.5, 1, 2, 3)]
+        shrunk = [pywt.threshold(noisy.numpy(), t * level, "soft") for t in (0.5, 1, 2, 3)]
         thresholds = [np.square(values - clean.numpy()).sum() for values in shrunk]
         row[f"soft thresholding, {name} basis"] = min(thresholds)
     rows.append(row)

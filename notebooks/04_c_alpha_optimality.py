@@ -76,7 +76,7 @@ tables = {a: metrics.psnr_table(denoisers[a], test[a], sigmas, run.seed).numpy()
 
 # %%
 low, high = run.scale.slope_db
-resolved = {a: [db for db in input_db if rivals.share_above(test[a], 10 ** (-db / 20)) < 1 / 3] for a in alphas}
+resolved = {a: [db for db in input_db if rivals.fraction_above(test[a], 10 ** (-db / 20)) < 1 / 3] for a in alphas}
 tops = {a: min(high, max(resolved[a])) for a in alphas}
 ranges = {a: (max(0, tops[a] - (high - low)), tops[a]) for a in alphas}
 slopes = {a: stats.fit_slope(input_db, tables[a], *ranges[a]) for a in alphas}
@@ -135,7 +135,7 @@ network_table = metrics.psnr_table(denoisers[alpha], images, sigmas, run.seed).n
 gain = network_table - np.array(wavelet_table)
 run.claim(
     "4.3", alpha=alpha, input_db=input_db, network=network_table.mean(1), wavelet=np.mean(wavelet_table, 1),
-    gain_db=gain.mean(1), gain_band=stats.band(gain),
+    gain_db=gain.mean(1), gain_band=stats.confidence_interval(gain),
 )  # fmt: skip
 
 # %%

@@ -105,7 +105,8 @@ visible = [c for c, x in zip(cosines, contrast, strict=True) if x > sigma]  # th
 projection = optimal.subspace(tangents[chosen][:, None])
 ideal = bases.analyse(projection, test[chosen].cpu(), sigma, run.seed).basis.shrinkage
 run.claim(
-    "5.2", cosine=np.median(cosines), interval=stats.interval(cosines), cosines=cosines, sigma=sigma,
+    "5.2", cosine=np.median(cosines), interval=stats.confidence_interval(cosines, np.median),
+    cosines=cosines, sigma=sigma,
     cosine_shown=bases.subspace_cosine(disk.basis.vectors[:5], tangents[chosen]),
     cosine_visible=np.median(visible) if visible else None, visible=len(visible),
 )  # fmt: skip
@@ -123,7 +124,7 @@ levels = [0.3, 0.1, 0.03, 0.01]
 several = test[: run.scale.analysed]
 risks = [metrics.stein_risk(net, several, s, probes=64, seed=run.seed) for s in levels]
 rank_at = np.array([risk["trace"].cpu().numpy() * d / s**2 for s, risk in zip(levels, risks, strict=True)])
-run.claim("5.4", sigma=levels, rank=rank_at.mean(1), band=stats.band(rank_at), images=len(several))
+run.claim("5.4", sigma=levels, rank=rank_at.mean(1), band=stats.confidence_interval(rank_at), images=len(several))
 fig = plotting.new(4.8, 3.2)
 ax = fig.subplots()
 plotting.banded(ax, levels, rank_at, plotting.COLOURS["network"], "network")

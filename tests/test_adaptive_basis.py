@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_jacobian import (
+from helpers import (
     NETWORKS,
     case,
     draw,
@@ -18,7 +18,7 @@ from test_jacobian import (
     subspace,
 )
 
-from gahb import UNet, adaptive_basis, jacobians, optimal
+from gahb import UNet, adaptive_basis, jacobian, optimal
 
 
 def numpy_basis(matrix):
@@ -135,6 +135,22 @@ def test_equal_eigenvalues_give_the_same_pictures_however_the_space_is_written(k
     b = vectors.flatten(1).numpy().T
     spanned = first.vectors[:6].flatten(1).numpy()
     np.testing.assert_allclose(spanned.T @ spanned, b @ np.linalg.solve(b.T @ b, b.T), atol=1e-10)
+
+
+@pytest.mark.parametrize("k", [None, 10])
+def test_a_long_chain_of_close_eigenvalues_is_not_rotated_as_one(k):
+    """Gaps of 0.8e-5, each below the tolerance of 1e-5: only vectors within 1e-5 of each other may be mixed."""
+    values, d = 1 - 0.8e-5 * np.arange(36), 36
+    q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(d, d)))
+    matrix = torch.from_numpy(q @ np.diag(values) @ q.T)
+
+    def f(y):
+        return (y.flatten(1) @ matrix.T).view(y.shape)
+
+    basis = adaptive_basis(f, draw(1, 1, 6, 6), k=k)
+    found = basis.vectors.flatten(1).numpy()
+    residuals = np.linalg.norm(found @ matrix.numpy() - basis.shrinkage.numpy()[:, None] * found, axis=1)
+    assert residuals.max() < 1.1e-5
 
 
 @pytest.mark.parametrize("k", [1, 4, 7, 9])

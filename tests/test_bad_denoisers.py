@@ -1,4 +1,4 @@
-"""What is no denoiser is told by every function that takes one, before a wrong number comes out."""
+"""Every function that takes a denoiser raises for one that returns no images, rather than a wrong number."""
 
 import pytest
 import torch
@@ -39,19 +39,19 @@ class Cropping(torch.nn.Module):
         (lambda y: (y,), TypeError, "denoiser must return a torch.Tensor, got tuple"),
     ],
 )
-def test_what_returns_no_image_is_no_denoiser(use, denoiser, error, message):
-    """Else torch would broadcast it against the images, and a wrong number come out."""
+def test_a_denoiser_must_return_images(use, denoiser, error, message):
+    """Otherwise torch would broadcast its output against the images, and give a wrong number."""
     with pytest.raises(error, match=message):
         USES[use](denoiser)
 
 
 @pytest.mark.parametrize("use", ["jacobian", "adaptive_basis", "leading vectors", "divergence", "stein_risk"])
-def test_a_denoiser_without_a_gradient_is_told(use):
+def test_a_denoiser_without_a_gradient_is_an_error(use):
     with pytest.raises(ValueError, match="denoiser must be differentiable"):
         USES[use](torch.no_grad()(lambda y: y / 2))
 
 
 @pytest.mark.parametrize("use", ["adaptive_basis", "leading vectors"])
-def test_a_jacobian_of_nan_is_told(use):
+def test_a_jacobian_of_nan_is_an_error(use):
     with pytest.raises(ValueError, match="the Jacobian of denoiser holds NaN or infinity"):
         USES[use](lambda y: y * torch.nan)

@@ -23,7 +23,7 @@ TABLE = torch.rand(4, 5).numpy()
 DB = [0.0, 10.0, 20.0, 30.0]
 HOLE = np.where(np.eye(4, 5) > 0, np.nan, TABLE)
 PHOTOGRAPHS = Photographs(torch.zeros(5, 1, 6, 6, dtype=torch.uint8), 2, 1, {})
-d, o, s, m, b, t = gahb.datasets, optimal, statistics, metrics, bases, thresholding
+d, o, s, m, b, r = gahb.datasets, optimal, stats, metrics, bases, rivals
 STRONG = IMAGES * 255
 
 
@@ -177,10 +177,6 @@ CASES = [
     *pair_cases("cosine_similarity", gahb.cosine_similarity, "a", "b"),
     *pair_cases("nearest", gahb.nearest, "images", "train"),
     *count_cases("nearest", lambda v: gahb.nearest(IMAGES, IMAGES, block=v), "block"),
-    ("closest_pairs", lambda: m.closest_pairs(IMAGES, WIDE), "a and b", "(3, 1, 6, 7)", "same"),
-    *images_cases("closest_pairs", lambda x: m.closest_pairs(x, IMAGES), "a"),
-    *images_cases("closest_pairs", lambda x: m.closest_pairs(IMAGES, x), "b"),
-    *images_cases("normalized", m.normalized, "images"),
     *[case for name in ("squared_errors", "psnr_table", "psnr_curve")
       for f in [getattr(m, name)]
       for case in (*images_cases(name, lambda x, f=f: f(identity, x, 0.1), "images"),
@@ -217,7 +213,7 @@ CASES = [
     ("ray", lambda: o.ray(IMAGES[0], 0.1, 1.0, 0.5), "low", "1.0 and 0.5", "below high"),
     ("ray", lambda: o.ray(IMAGES[0], 0.1, 0.0, float("nan")), "high", "nan", "finite"),
     ("ray", lambda: o.ray(0 * IMAGES[0], 0.1), "image", "zero", "must not"),
-    # statistics
+    # stats
     ("fit_slope", lambda: s.fit_slope(DB, HOLE, 0, 30), "table", "NaN", "numbers"),
     ("fit_slope", lambda: s.fit_slope(DB, TABLE[:3], 0, 30), "table", "(3, 5)", "a row for each of 4"),
     ("fit_slope", lambda: s.fit_slope(DB, TABLE[0], 0, 30), "table", "(5,)", "2 dimensions"),
@@ -225,21 +221,13 @@ CASES = [
     ("fit_slope", lambda: s.fit_slope("db", TABLE, 0, 30), "input_db", "'db'", "array of numbers"),
     ("fit_slope", lambda: s.fit_slope(DB, TABLE, 12, 18), "12 and 18", "got 0", "two noise levels"),
     ("fit_slope", lambda: s.fit_slope(DB, TABLE, "low", 18), "low", "'low'", "number"),
-    *count_cases("fit_slope", lambda v: s.fit_slope(DB, TABLE, 0, 30, v), "resamples"),
-    *[case for name in ("resampled_means", "band")
+    *[case for name, argument, low in (("resampled_means", "table", 1), ("confidence_interval", "values", 2))
       for f in [getattr(s, name)]
-      for case in ((name, lambda f=f: f(HOLE), "table", "NaN", "numbers"),
-                   (name, lambda f=f: f([]), "table", "(0,)", "at least one"),
-                   (name, lambda f=f: f(1.0), "table", "()", "dimension"),
-                   (name, lambda f=f: f("x"), "table", "'x'", "array of numbers"),
-                   *count_cases(name, lambda v, f=f: f(TABLE, resamples=v), "resamples"),
+      for case in (*array_cases(name, f, argument),
+                   *count_cases(name, lambda v, f=f: f(TABLE, resamples=v), "resamples", low),
                    *count_cases(name, lambda v, f=f: f(TABLE, seed=v), "seed", 0))],
-    ("band", lambda: s.band(TABLE, 95), "level", "95", "between 0 and 1"),
-    ("interval", lambda: s.interval(HOLE[0]), "values", "NaN", "numbers"),
-    ("interval", lambda: s.interval([]), "values", "(0,)", "at least one"),
-    ("interval", lambda: s.interval(TABLE), "values", "(4, 5)", "1 dimension"),
-    ("interval", lambda: s.interval(TABLE[0], level=0.0), "level", "0.0", "between 0 and 1"),
-    *count_cases("interval", lambda v: s.interval(TABLE[0], resamples=v), "resamples"),
+    ("confidence_interval", lambda: s.confidence_interval(TABLE, level=95), "level", "95", "between 0 and 1"),
+    ("confidence_interval", lambda: s.confidence_interval(TABLE, level=0.0), "level", "0.0", "between 0 and 1"),
     ("steps", lambda: s.steps([TABLE[0], HOLE[0]], True), "samples", "NaN", "numbers"),
     ("steps", lambda: s.steps([TABLE[0], TABLE[0, :3]], True), "samples", "[5, 3]", "same"),
     ("steps", lambda: s.steps([TABLE[0], []], False), "samples", "(0,)", "at least one"),
@@ -269,14 +257,13 @@ CASES = [
     *[case for name in ("faces", "scenes")
       for f in [getattr(d, name)]
       for case in (*count_cases(name, lambda v, f=f: f(size=v), "size", 4),
-                   *count_cases(name, lambda v, f=f: f(N=v), "N"),
+                   *count_cases(name, lambda v, f=f: f(N=v), "N", 0),
                    *count_cases(name, lambda v, f=f: f(test_size=v), "test_size"),
                    (name, lambda f=f: f(IMAGES), "source", "Tensor", "path"))],
     ("as_float", lambda: d.as_float(IMAGES), "pixels", "float32", "uint8"),
     ("as_float", lambda: d.as_float([1]), "pixels", "list", "uint8"),
     ("near_duplicates", lambda: d.near_duplicates(IMAGES), "pixels", "float32", "uint8"),
     ("near_duplicates", lambda: d.near_duplicates(PIXELS[0]), "pixels", "(1, 6, 6)", "(n, 1, H, W)"),
-    *count_cases("near_duplicates", lambda v: d.near_duplicates(PIXELS, block=v), "block"),
     *positive_cases("near_duplicates", lambda v: d.near_duplicates(PIXELS, v), "threshold"),
     ("Photographs", lambda: PHOTOGRAPHS.part("S3"), "part", "'S3'", "S1, S2, test"),
     ("Photographs", lambda: PHOTOGRAPHS.part("S1", 3), "S1", "3", "holds 2"),
@@ -290,31 +277,29 @@ CASES = [
           (name, lambda call=call: call(identity, STRONG[0], 0.1), "image", "255", "divide"),
       )],
     *array_cases("effective_rank", b.effective_rank, "shrinkage", 1),
-    *array_cases("preserved_share", lambda v: b.preserved_share(IMAGES[0], v, 2), "vectors"),
-    ("preserved_share", lambda: b.preserved_share(WIDE[0], FLAT, 2), "vectors", "36", "pixels"),
-    ("preserved_share", lambda: b.preserved_share(IMAGES[0], FLAT, float("nan")), "rank", "nan", "finite"),
+    *array_cases("preserved_fraction", lambda v: b.preserved_fraction(IMAGES[0], v, 2), "vectors"),
+    ("preserved_fraction", lambda: b.preserved_fraction(WIDE[0], FLAT, 2), "vectors", "36", "pixels"),
+    ("preserved_fraction", lambda: b.preserved_fraction(IMAGES[0], FLAT, float("nan")), "rank", "nan", "finite"),
     *array_cases("mean_frequency", b.mean_frequency, "vectors", 3),
     *array_cases("contour_anisotropy", lambda v: b.contour_anisotropy(FLAT, v), "image", 2),
     ("contour_anisotropy", lambda: b.contour_anisotropy(FLAT, WIDE[0, 0]), "vectors", "(6, 6)", "shape of image"),
     *array_cases("contour_mask", b.contour_mask, "image", 2),
-    ("contour_mask", lambda: b.contour_mask(FLAT[0], 1.5), "share", "1.5", "[0, 1]"),
+    ("contour_mask", lambda: b.contour_mask(FLAT[0], 1.5), "fraction", "1.5", "[0, 1]"),
     *array_cases("participation_ratio", lambda v: b.participation_ratio(v, FLAT[0] > 0.5), "vectors", 3),
     ("participation_ratio", lambda: b.participation_ratio(FLAT, WIDE[0, 0] > 0), "vectors", "(6, 6)", "shape of mask"),
     *array_cases("subspace_cosine", lambda v: b.subspace_cosine(v, FLAT), "vectors"),
-    ("subspace_cosine", lambda: b.subspace_cosine(FLAT, FLAT[:2]), "vectors and tangents", "(2, 36)", "as many"),
-    # thresholding
-    *array_cases("oracle_error", lambda v: t.oracle_error(v, 0.1), "coefficients", 1),
-    *positive_cases("oracle_error", lambda v: t.oracle_error([1.0], v), "sigma"),
-    *array_cases("soft_threshold", lambda v: t.soft_threshold(v, 1), "values"),
-    ("soft_threshold", lambda: t.soft_threshold([1.0], -1), "threshold", "-1", "at least 0"),
-    *count_cases("dct_basis", lambda v: t.dct_basis(v, 1), "size"),
-    *count_cases("dct_basis", lambda v: t.dct_basis(4, v), "k"),
-    ("dct_basis", lambda: t.dct_basis(4, 17), "k", "17", "at most"),
-    *images_cases("wavelet_denoise", lambda x: t.wavelet_denoise(x, 0.1, "haar"), "noisy"),
-    *positive_cases("wavelet_denoise", lambda v: t.wavelet_denoise(IMAGES, v, "haar"), "sigma"),
-    ("wavelet_denoise", lambda: t.wavelet_denoise(IMAGES, 0.1, "haar", -2), "threshold", "-2", "at least 0"),
-    *images_cases("share_above", lambda x: t.share_above(x, 0.1), "images"),
-    *positive_cases("share_above", lambda v: t.share_above(IMAGES, v), "sigma"),
+    ("subspace_cosine", lambda: b.subspace_cosine(FLAT, FLAT[:2]), "vectors and tangents", "(2, 36)", "same number"),
+    # rivals
+    *array_cases("oracle_error", lambda v: r.oracle_error(v, 0.1), "coefficients", 1),
+    *positive_cases("oracle_error", lambda v: r.oracle_error([1.0], v), "sigma"),
+    *count_cases("dct_basis", lambda v: r.dct_basis(v, 1), "size"),
+    *count_cases("dct_basis", lambda v: r.dct_basis(4, v), "k"),
+    ("dct_basis", lambda: r.dct_basis(4, 17), "k", "17", "at most"),
+    *images_cases("wavelet_denoise", lambda x: r.wavelet_denoise(x, 0.1, "haar"), "noisy"),
+    *positive_cases("wavelet_denoise", lambda v: r.wavelet_denoise(IMAGES, v, "haar"), "sigma"),
+    ("wavelet_denoise", lambda: r.wavelet_denoise(IMAGES, 0.1, "haar", -2), "threshold", "-2", "at least 0"),
+    *images_cases("fraction_above", lambda x: r.fraction_above(x, 0.1), "images"),
+    *positive_cases("fraction_above", lambda v: r.fraction_above(IMAGES, v), "sigma"),
     # training
     *images_cases("train", lambda x: gahb.train(x, images_seen=4, progress=False), "images"),
     ("train", lambda: gahb.train(STRONG, progress=False), "images", "255", "divide"),
@@ -342,12 +327,12 @@ def test_the_error_names_the_argument_what_came_and_what_is_expected(call, argum
     assert came in str(error.value) and expected in str(error.value)
 
 
-RESULTS = {"Analysis", "Basis", "Samples", "Nearest", "Slope"}  # what functions return, made by nobody else
-FILES = {"load_released", "trained"}  # tested beside the files that they read
+RESULTS = {"Analysis", "Basis", "Samples", "Nearest", "Slope"}  # returned by functions, not built by users
+FILES = {"load_released", "load_or_train"}  # tested with the files that they read
 
 
 def public_names():
-    for module in (gahb, gahb.datasets, optimal, statistics, metrics, bases, thresholding):
+    for module in (gahb, gahb.datasets, optimal, stats, metrics, bases, rivals):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")

@@ -37,19 +37,19 @@ def test_effective_rank_is_the_sum(convert):
     assert bases.effective_rank(convert([1.0, 0.75, 0.5, -0.25])) == 2.0
 
 
-@pytest.mark.parametrize(("rank", "share"), [(1, 0.09), (1.6, 0.25), (2.4, 0.25), (3, 1.0), (0.2, 0.09)])
-def test_preserved_share_of_an_image_with_known_coefficients(rank, share):
+@pytest.mark.parametrize(("rank", "fraction"), [(1, 0.09), (1.6, 0.25), (2.4, 0.25), (3, 1.0), (0.2, 0.09)])
+def test_preserved_fraction_of_an_image_with_known_coefficients(rank, fraction):
     """Coefficients 3, 4 and sqrt(75): squares 9, 16, 75 of 100."""
     vectors = orthonormal(3, 5, 4)
     image = torch.einsum("k,khw->hw", torch.tensor([3.0, 4.0, 75**0.5], dtype=torch.float64), vectors)
-    assert bases.preserved_share(image[None], vectors, rank) == pytest.approx(share, rel=1e-12)
+    assert bases.preserved_fraction(image[None], vectors, rank) == pytest.approx(fraction, rel=1e-12)
 
 
 @pytest.mark.parametrize(("u", "v"), [(0, 0), (1, 0), (0, 2), (3, 4), (8, 8)])
 def test_mean_frequency_of_a_pure_cosine(u, v):
     rows, columns = grid(16)
     wave = np.cos(2 * np.pi * (u * rows + v * columns) / 16 + 0.3)
-    expected = np.hypot(u, v) / 16  # cycles a pixel
+    expected = np.hypot(u, v) / 16  # cycles per pixel
     np.testing.assert_allclose(bases.mean_frequency(np.stack([wave, 5 * wave])), [expected] * 2, atol=1e-12)
 
 
@@ -88,8 +88,8 @@ def test_contour_mask_of_a_step_is_its_two_sides():
     image = (np.arange(20) >= 10) * np.ones((20, 1))
     expected = np.zeros((20, 20), dtype=bool)
     expected[:, 9:11] = True
-    np.testing.assert_array_equal(bases.contour_mask(image, share=0.1), expected)
-    np.testing.assert_array_equal(bases.contour_mask(torch.from_numpy(image.T.copy()), share=0.1), expected.T)
+    np.testing.assert_array_equal(bases.contour_mask(image, fraction=0.1), expected)
+    np.testing.assert_array_equal(bases.contour_mask(torch.from_numpy(image.T.copy()), fraction=0.1), expected.T)
 
 
 def test_participation_ratio_of_even_localized_and_absent_vectors():

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from helpers import shuffled_norms
 from torch.nn import functional as F
 
 from gahb import BFCNN, ResUNet, UNet
@@ -12,25 +13,15 @@ from gahb.denoisers import BiasFreeBatchNorm, evaluating
 
 
 def small_bfcnn(**options):
-    return randomized(BFCNN(5, 8, **options))
+    return shuffled_norms(BFCNN(5, 8, **options))
 
 
 def small_unet(**options):
-    return randomized(UNet(4, 2, **options))
+    return shuffled_norms(UNet(4, 2, **options))
 
 
 def small_resunet(**options):
-    return randomized(ResUNet(4, 2, **options))
-
-
-def randomized(net):
-    """Gains and running values that are not all one, so that a mistake in them shows."""
-    generator = torch.Generator().manual_seed(5)
-    for layer in net.modules():
-        if isinstance(layer, BiasFreeBatchNorm):
-            layer.gain.data.uniform_(0.5, 1.5, generator=generator)
-            layer.running_sd.uniform_(0.5, 1.5, generator=generator)
-    return net.double().eval()
+    return shuffled_norms(ResUNet(4, 2, **options))
 
 
 def noisy(*shape, seed=1):
@@ -327,15 +318,73 @@ def test_evaluating_copies_only_for_another_dtype():
     torch.testing.assert_close(double.float(), net(y.float()).detach(), rtol=1e-4, atol=1e-5)  # float32 rounding
 
 
-def test_evaluating_calls_functions_as_they_are_and_switches_tf32_off():
-    def denoiser(y):
-        return y / 2
-
-    before = torch.backends.cudnn.allow_tf32
-    with evaluating(denoiser) as f:
-        y = torch.rand(2, 1, 4, 4)
-        assert torch.equal(f(y), denoiser(y))
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
+def test_evaluating_calls_functions_as_they_are():
+    y = torch.rand(2, 1, 4, 4)
+    with evaluating(lambda y: y / 2) as f:
+        assert torch.equal(f(y), y / 2)
     with pytest.raises(TypeError, match=r"denoiser.*int"), evaluating(3):
         pass
+
+
+def read(place, name):
+    """A setting of torch, or "mixed" where torch refuses to read it."""
+    try:
+        return getattr(place, name)
+    except RuntimeError:
+        return "mixed"
+
+
+def precision():
+    """All that decides how float32 products are rounded, in both of torch's interfaces."""
+    b = torch.backends
+    newer = [place.fp32_precision for place in (b, b.cudnn, b.cudnn.conv, b.cuda.matmul, b.mkldnn.matmul)]
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = "mixed"
+    return [*newer, older, read(b.cuda.matmul, "allow_tf32"), read(b.cudnn, "allow_tf32")]
+
+
+@pytest.fixture
+def restored_precision():
+    before = precision()
+    yield
+    b = torch.backends
+    b.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    b.cudnn.allow_tf32 = True
+    b.cuda.matmul.fp32_precision = b.mkldnn.matmul.fp32_precision = "none"
+    assert precision() == before
+
+
+@pytest.mark.usefixtures("restored_precision")
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda b: None,
+        lambda b: torch.set_float32_matmul_precision("high"),
+        lambda b: torch.set_float32_matmul_precision("medium"),
+        lambda b: setattr(b.cuda.matmul, "allow_tf32", True),
+        lambda b: setattr(b.cuda.matmul, "fp32_precision", "tf32"),
+        lambda b: setattr(b.cudnn.conv, "fp32_precision", "ieee"),
+        lambda b: setattr(b, "fp32_precision", "tf32"),
+        lambda b: setattr(b, "fp32_precision", "ieee"),
+    ],
+)
+def test_evaluating_switches_tf32_off_and_restores_the_settings(setting, fails):
+    """For convolutions and matrix products, whichever interface of torch switched it on."""
+    setting(torch.backends)
+    before = precision()
+    try:
+        with evaluating(lambda y: y) as f:
+            f(torch.zeros(1, 1, 2, 2))
+            inside = precision()
+            if fails:
+                raise KeyError("inside")
+    except KeyError:
+        assert fails
+    assert inside[2:5] == ["ieee", "ieee", "ieee"]
+    assert not {"high", "medium"} & set(inside)
+    assert precision() == before
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, False)

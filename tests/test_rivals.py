@@ -38,12 +38,6 @@ def test_oracle_error_is_the_least_of_all_shrinkages():
     assert total / 2 <= rivals.oracle_error(torch.from_numpy(coefficients), sigma) <= total
 
 
-def test_soft_threshold_shrinks_towards_zero():
-    values = np.array([-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5])
-    np.testing.assert_array_equal(rivals.soft_threshold(values, 1.0), [-2, 0, 0, 0, 0, 0, 0.5])
-    np.testing.assert_array_equal(rivals.soft_threshold(values, 0.0), values)
-
-
 @pytest.mark.parametrize("wavelet", ["db4", "haar", "sym8"])
 @pytest.mark.parametrize("shape", [(2, 1, 32, 32), (1, 3, 33, 41)])
 def test_wavelet_denoise_without_threshold_is_the_identity(wavelet, shape):
@@ -52,6 +46,8 @@ def test_wavelet_denoise_without_threshold_is_the_identity(wavelet, shape):
     assert restored.shape == noisy.shape
     torch.testing.assert_close(restored, noisy, rtol=0, atol=1e-9)  # the tabulated filters have 10 to 12 digits
     assert rivals.wavelet_denoise(noisy.float(), 0.1, wavelet).dtype == torch.float32
+    for threshold in (0.0, 2.0):  # coefficients that are exactly 0
+        assert not rivals.wavelet_denoise(0 * noisy, 0.1, wavelet, threshold).any()
 
 
 def test_wavelet_denoise_of_four_pixels_by_hand():
@@ -80,18 +76,18 @@ def test_wavelet_denoise_refuses_images_smaller_than_its_filters():
         rivals.wavelet_denoise(torch.zeros(1, 1, 8, 8), 0.1)
 
 
-def test_share_above_by_hand():
+def test_fraction_above_by_hand():
     """Haar on [[a, b], [c, d]]: half the sum, and three half differences."""
     a, b, c, d = 0.9, 0.5, 0.3, 0.2
     sizes = [abs(a + b + c + d) / 2, abs(a + b - c - d) / 2, abs(a - b + c - d) / 2, abs(a - b - c + d) / 2]
     assert sorted(np.round(sizes, 3)) == [0.15, 0.25, 0.45, 0.95]
     images = torch.tensor([[[[a, b], [c, d]]], [[[0.0, 0.0], [0.0, 0.0]]]])
     for sigma, count in ((0.1, 4), (0.2, 3), (0.3, 2), (0.5, 1), (1.0, 0)):
-        assert rivals.share_above(images, sigma, "haar") == count / 8
+        assert rivals.fraction_above(images, sigma, "haar") == count / 8
 
 
 @pytest.mark.parametrize("size", [32, 40, 30])
-def test_share_above_of_noise_is_that_of_a_normal_law(size):
+def test_fraction_above_of_noise_is_that_of_a_normal_distribution(size):
     """An orthogonal basis leaves white noise white: of unit normals 31.73 % exceed 1 in size."""
     noise = torch.randn(64, 1, size, size, generator=torch.Generator().manual_seed(0))
-    assert rivals.share_above(noise, 1.0) == pytest.approx(0.3173, abs=0.01)
+    assert rivals.fraction_above(noise, 1.0) == pytest.approx(0.3173, abs=0.01)

@@ -189,7 +189,7 @@ def psnr_axes(ax, title=""):
 def banded(ax, x, table, color, label=None, marker="o-", **style):
     """The mean of a table (S, B) over its columns against x, with its 95 % bootstrap band."""
     ax.plot(x, np.mean(table, axis=1), marker, color=color, label=label, **{"markersize": 3.5} | style)
-    ax.fill_between(x, *stats.band(table), color=color, alpha=0.2, linewidth=0)
+    ax.fill_between(x, *stats.confidence_interval(table), color=color, alpha=0.2, linewidth=0)
 
 
 def optimal_line(ax, input_db, slope, through, color):
