@@ -245,6 +245,27 @@ def subspace_cosine(vectors: ArrayLike, tangents: ArrayLike) -> float:
     return float(np.cos(angles.max()))
 
 
+def energy_in_span(vectors: ArrayLike, span: ArrayLike) -> float:
+    """Mean fraction of the energy of vectors that lies in the span of orthonormal ones.
+
+    Parameters
+    ----------
+    vectors : array (K, H, W)
+        Of norm 1.
+    span : array (m, H, W)
+        Orthonormal.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    vectors, span = _flat(vectors, "vectors"), _flat(span, "span")
+    if vectors.shape[1] != span.shape[1]:
+        raise ValueError(f"vectors and span must have as many pixels, got {vectors.shape[1]} and {span.shape[1]}")
+    return float(np.square(vectors @ span.T).sum(1).mean())
+
+
 def _flat(vectors: ArrayLike, name: str) -> np.ndarray:
     """Vectors as the rows of a matrix (K, pixels), float64."""
     values = checks.array(vectors, name)

@@ -1,6 +1,7 @@
 """Errors, similarities and risk of denoisers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,6 @@ def psnr(clean: Tensor, denoised: Tensor) -> Tensor:
     return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
 
 
-@torch.no_grad()
 def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
     """Mean squared error per pixel, of each image at each noise level.
 
@@ -56,40 +56,95 @@ def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[
     Tensor (S, B)
         Squared intensities, on the CPU.
     """
-    checks.clean_images(images, "images")
-    sigmas = checks.sigmas(sigmas)
-    noise = gaussian_noise(len(images), images.shape[1:], seed).to(images)
-    errors = torch.empty(len(sigmas), len(images), dtype=images.dtype)
-    chunk = max(1, BATCH_PIXELS // images[0].numel())
-    jobs = torch.cartesian_prod(torch.arange(len(sigmas)), torch.arange(len(images))).split(chunk)
-    levels = torch.tensor(sigmas, dtype=images.dtype, device=images.device)
-    with evaluating(denoiser, images.dtype) as f:
-        for job in jobs:
-            s, i = job.to(images.device).unbind(1)
-            y = images[i] + levels[s, None, None, None] * noise[i]
-            error = (f(y) - images[i]).square().flatten(1).mean(1)
-            errors[job[:, 0], job[:, 1]] = error.cpu()
-    return errors
+    return _mean_squares([denoiser], images, sigmas, seed, lambda output, x, y: output - x)
 
 
-def psnr_table(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
-    """PSNR of each image at each noise level, -10 log10 of :func:`squared_errors`.
+def squared_differences(
+    first: Denoiser, second: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0
+) -> Tensor:
+    """Mean squared difference per pixel of two denoisers, of each image at each noise level.
+
+    Relative to the error this is the model variance of two networks trained on disjoint sets (Section 2.2).
 
     Parameters
     ----------
-    denoiser, images, sigmas, seed
-        As for :func:`squared_errors`: f(y), clean images (B, C, H, W), S noise levels, seed of the noise.
+    first, second : callable
+        f(y), (B, C, H, W) -> (B, C, H, W).
+    images, sigmas, seed
+        As for :func:`squared_errors`, whose noisy images these are.
 
     Returns
     -------
     Tensor (S, B)
-        In dB, peak 1; on the CPU.
+        Squared intensities, on the CPU.
     """
-    return -10 * squared_errors(denoiser, images, sigmas, seed).log10()
+    return _mean_squares([first, second], images, sigmas, seed, lambda a, b, x, y: a - b)
+
+
+def inferred_sigmas(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
+    """Noise level that a blind denoiser infers, norm(f(y) - y) / sqrt(d), as Algorithm 1 does.
+
+    Parameters
+    ----------
+    denoiser, images, sigmas, seed
+        As for :func:`squared_errors`, whose noisy images these are.
+
+    Returns
+    -------
+    Tensor (S, B)
+        Intensities, on the CPU.
+    """
+    return _mean_squares([denoiser], images, sigmas, seed, lambda output, x, y: output - y).sqrt()
+
+
+@torch.no_grad()
+def _mean_squares(
+    denoisers: Sequence[Denoiser],
+    images: Tensor,
+    sigmas: float | Sequence[float],
+    seed: int,
+    residual: Callable[..., Tensor],
+) -> Tensor:
+    """Mean square per pixel of a residual of outputs, clean and noisy images, shape (S, B), on the CPU."""
+    checks.clean_images(images, "images")
+    sigmas = checks.sigmas(sigmas)
+    noise = gaussian_noise(len(images), images.shape[1:], seed).to(images)
+    squares = torch.empty(len(sigmas), len(images), dtype=images.dtype)
+    chunk = max(1, BATCH_PIXELS // images[0].numel())
+    jobs = torch.cartesian_prod(torch.arange(len(sigmas)), torch.arange(len(images))).split(chunk)
+    levels = torch.tensor(sigmas, dtype=images.dtype, device=images.device)
+    with ExitStack() as stack:
+        functions = [stack.enter_context(evaluating(denoiser, images.dtype)) for denoiser in denoisers]
+        for job in jobs:
+            s, i = job.to(images.device).unbind(1)
+            y = images[i] + levels[s, None, None, None] * noise[i]
+            found = residual(*(f(y) for f in functions), images[i], y).square().flatten(1).mean(1)
+            squares[job[:, 0], job[:, 1]] = found.cpu()
+    return squares
+
+
+@torch.no_grad()
+def denoised(denoiser: Denoiser, y: Tensor) -> Tensor:
+    """f(y) in evaluation mode, without TF32, in chunks.
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y).
+    y : Tensor (B, C, H, W)
+        Noisy images, floating point.
+
+    Returns
+    -------
+    Tensor (B, C, H, W)
+    """
+    checks.images(y, "y")
+    with evaluating(denoiser, y.dtype) as f:
+        return torch.cat([f(part) for part in y.split(max(1, BATCH_PIXELS // y[0].numel()))])
 
 
 def psnr_curve(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
-    """Mean PSNR at each noise level (the curves of Figure 1).
+    """PSNR of the squared error averaged over images, at each noise level (the curves of Figure 1).
 
     Parameters
     ----------
@@ -99,9 +154,41 @@ def psnr_curve(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[floa
     Returns
     -------
     Tensor (S,)
-        Mean over the images of the PSNR in dB, peak 1; on the CPU.
+        dB, peak 1; on the CPU.
     """
-    return psnr_table(denoiser, images, sigmas, seed).mean(1)
+    return -10 * squared_errors(denoiser, images, sigmas, seed).mean(1).log10()
+
+
+def component_kurtosis(images: Tensor, train: Tensor, first: int, last: int) -> Tensor:
+    """Fourth powers, minus 3, of standardized principal components of contrast-normalized images.
+
+    Images and training images are normalized to mean 0 and norm 1. The images are projected on principal components
+    ``first`` to ``last`` (from 0) of the training images, and each component is standardized over the images. The mean
+    over images is the excess kurtosis of each component; that of a Gaussian is 0, or -6 / (B + 1) for B images.
+
+    Parameters
+    ----------
+    images : Tensor (B, C, H, W)
+        At least 2.
+    train : Tensor (N, C, H, W)
+        Training set of the components.
+    first, last : int
+        Range of components, ``last`` left out; cut at the number that the training set has.
+
+    Returns
+    -------
+    Tensor (B, K), float64
+    """
+    checks.images(images, "images")
+    checks.images(train, "train")
+    units = _unit(train.double(), centered=True)
+    components = torch.linalg.svd(units - units.mean(0), full_matrices=False).Vh
+    components = components[first : min(last, len(train) - 1, len(components) - 1)]
+    if len(components) == 0:
+        raise ValueError(f"{len(train)} training images have no principal components {first} to {last}")
+    z = _unit(images.double(), centered=True) @ components.T
+    z = (z - z.mean(0)) / z.std(0, unbiased=False)
+    return z**4 - 3
 
 
 def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:

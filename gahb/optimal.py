@@ -7,6 +7,7 @@ level ``sigma`` (intensities).
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -81,6 +82,74 @@ def gaussian(mean: Tensor, cov: Tensor, sigma: float) -> Denoiser:
     checks.images(mean, "mean", 3)
     checks.tensor(cov, "cov", (mean.numel(), mean.numel()))
     return mixture(mean[None], cov[None], torch.ones(1), sigma)
+
+
+def moments(train: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of a training set: its Gaussian model.
+
+    Parameters
+    ----------
+    train : Tensor (N, C, H, W)
+        Intensities.
+
+    Returns
+    -------
+    mean : Tensor (C, H, W)
+    cov : Tensor (d, d)
+        sum (x - mean) (x - mean)^T / N; both float64.
+    """
+    flat = checks.images(train, "train").detach().flatten(1).double()
+    mean = flat.mean(0)
+    return mean.view(train.shape[1:]), (flat - mean).T @ (flat - mean) / len(flat)
+
+
+def wiener(train: Tensor) -> Callable[[float], Denoiser]:
+    """Wiener filters of a training set: the best affine denoisers, from its mean and covariance.
+
+    Parameters
+    ----------
+    train : Tensor (N, C, H, W)
+        Intensities in [0, 1].
+
+    Returns
+    -------
+    callable
+        sigma -> f*(y), as :func:`gaussian` of the training set's moments; decomposed once for all noise levels.
+    """
+    mean, cov = moments(train)
+    (values,), (vectors,) = _eigenpairs(cov[None])
+    center, d = mean.flatten(), mean.numel()
+
+    def at(sigma: float) -> Denoiser:
+        gains = values / (values + checks.positive(sigma, "sigma") ** 2)
+
+        def denoiser(y: Tensor) -> Tensor:
+            m, e, g = (value.to(y.device) for value in (center, vectors, gains))
+            return (m + (_flat(y, d) - m) @ e * g @ e.T).view(y.shape).to(y.dtype)
+
+        return denoiser
+
+    return at
+
+
+def gaussian_samples(train: Tensor, noise: Tensor) -> Tensor:
+    """Samples of the Gaussian model of a training set: m + C^(1/2) z.
+
+    Parameters
+    ----------
+    train : Tensor (N, C, H, W)
+    noise : Tensor (B, C, H, W)
+        Standard normal z; two models with the same noise are compared by their samples.
+
+    Returns
+    -------
+    Tensor (B, C, H, W)
+        Of the dtype of ``noise``.
+    """
+    mean, cov = moments(train)
+    (values,), (vectors,) = _eigenpairs(cov[None])
+    m, e, s = (value.to(noise.device) for value in (mean.flatten(), vectors, values.sqrt()))
+    return (m + _flat(noise, mean.numel()) @ e * s @ e.T).view(noise.shape).to(noise.dtype)
 
 
 def mixture(means: Tensor, covs: Tensor, weights: Tensor, sigma: float) -> Denoiser:

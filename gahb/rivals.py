@@ -1,4 +1,7 @@
-"""Denoising in one basis for all images: the rivals of an adaptive basis (Section 3.1)."""
+"""Rivals of an adaptive basis (Section 3.1): one basis for all images, with thresholds or an oracle.
+
+Bases are arrays (k, size, size) of orthonormal vectors, for images of one channel.
+"""
 
 import numpy as np
 import pywt
@@ -7,7 +10,14 @@ from numpy.typing import ArrayLike
 from scipy import fft
 from torch import Tensor
 
+from gahb import stats
 from gahb._util import checks
+from gahb.bases import analyse
+from gahb.denoisers import Denoiser
+from gahb.sampling import gaussian_noise
+
+WAVELETS = ("haar", "db2", "db4", "sym4")
+THRESHOLDS = (1.0, 2.0, 2.5, 3.0, 3.5, 4.0)
 
 
 def oracle_error(coefficients: ArrayLike, sigma: float) -> float:
@@ -53,8 +63,118 @@ def dct_basis(size: int, k: int) -> np.ndarray:
     return np.stack([np.outer(columns[:, i // size], columns[:, i % size]) for i in order])
 
 
-def wavelet_denoise(noisy: Tensor, sigma: float, wavelet: str = "db4", threshold: float = 3.0) -> Tensor:
-    """Denoise by soft thresholding of wavelet coefficients (Donoho & Johnstone, 1994), as in Section 3.1.
+def pca_basis(train: Tensor, k: int) -> np.ndarray:
+    """The leading principal components of a training set, its mean removed.
+
+    Parameters
+    ----------
+    train : Tensor (N, 1, size, size)
+    k : int
+        Number of components.
+
+    Returns
+    -------
+    ndarray (k, size, size)
+        Orthonormal; beyond the rank of the training set, directions that it does not determine.
+    """
+    flat = checks.images(train, "train").flatten(1).double().cpu()
+    if checks.count(k, "k") > flat.shape[1]:
+        raise ValueError(f"k must be at most the number of pixels {flat.shape[1]}, got {k}")
+    flat = flat - flat.mean(0)
+    _, vectors = torch.linalg.eigh(flat.T @ flat)
+    return vectors.T.flip(0)[:k].reshape(k, *train.shape[-2:]).numpy()
+
+
+def wavelet_basis(size: int, wavelet: str) -> np.ndarray:
+    """The orthogonal wavelets of periodic images.
+
+    Parameters
+    ----------
+    size : int
+        Height and width, pixels; halved as often as it is even.
+    wavelet : str
+        An orthogonal wavelet of PyWavelets.
+
+    Returns
+    -------
+    ndarray (size^2, size, size)
+        Orthonormal.
+    """
+    d = checks.count(size, "size") ** 2
+    coarse, parts = np.eye(d).reshape(d, size, size), []  # the transforms of all unit images
+    while coarse.shape[-1] % 2 == 0:
+        coarse, details = pywt.dwt2(coarse, wavelet, mode="periodization", axes=(-2, -1))
+        parts += [part.reshape(d, -1) for part in details]
+    return np.concatenate([coarse.reshape(d, -1), *parts[::-1]], axis=1).T.reshape(d, size, size)
+
+
+def oracle_errors(
+    denoiser: Denoiser, images: Tensor, sigma: float, train: Tensor, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Oracle errors (Eq. 12) of images in the adaptive basis and in fixed bases.
+
+    The adaptive basis is computed from another noisy copy of the image: Eq. 11 to 13 are about bases that do not
+    depend on the noise.
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y).
+    images : Tensor (B, 1, size, size)
+        Clean images, intensities in [0, 1].
+    sigma : float
+        Noise level, intensities.
+    train : Tensor (N, 1, size, size)
+        Training set of the principal components.
+    seed : int
+        Of the noise of the other copies, one for each image.
+
+    Returns
+    -------
+    dict of ndarray (B,)
+        Squared errors per pixel: ``adaptive``, ``DCT``, ``PCA``, and ``wavelets``, the best of several by their mean.
+    """
+    size, d = images.shape[-1], images[0].numel()
+    fixed = {"DCT": dct_basis(size, d), "PCA": pca_basis(train, d)}
+    fixed |= {wavelet: wavelet_basis(size, wavelet) for wavelet in WAVELETS}
+    pixels = images.double().cpu().flatten(1).numpy()
+    rows = {name: _oracle(pixels @ basis.reshape(d, d).T, sigma) for name, basis in fixed.items()}
+    best = min(WAVELETS, key=lambda wavelet: rows[wavelet].mean())
+    vectors = [analyse(denoiser, x, sigma, seed + i).basis.vectors.flatten(1) for i, x in enumerate(images)]
+    adaptive = np.stack([v.double().cpu().numpy() @ x for v, x in zip(vectors, pixels, strict=True)])
+    return {"adaptive": _oracle(adaptive, sigma), "DCT": rows["DCT"], "PCA": rows["PCA"], "wavelets": rows[best]}
+
+
+def _oracle(coefficients: np.ndarray, sigma: float) -> np.ndarray:
+    """Oracle errors per pixel of the rows of coefficients."""
+    return np.array([oracle_error(row, sigma) for row in coefficients]) / coefficients.shape[1]
+
+
+def adaptive_gain(rows: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
+    """Oracle PSNR in the adaptive basis minus that in the best fixed basis, and its 95 % interval over images.
+
+    Parameters
+    ----------
+    rows : dict of ndarray (B,)
+        As :func:`oracle_errors` returns them.
+
+    Returns
+    -------
+    gain : float
+        dB.
+    interval : ndarray (2,)
+    """
+    best = min((errors for name, errors in rows.items() if name != "adaptive"), key=np.mean)
+    gain, interval = stats.psnr_gain(rows["adaptive"], best)
+    return float(gain), interval
+
+
+def wavelet_denoise(
+    noisy: Tensor, sigma: float, wavelet: str = "db2", threshold: float = 3.0, mode: str = "hard", levels: int = 3
+) -> Tensor:
+    """Denoise by thresholding translation-invariant wavelets (Coifman & Donoho, 1995).
+
+    The stationary transform is thresholded, which is the same as averaging over all shifts ("cycle spinning").
 
     Parameters
     ----------
@@ -66,6 +186,10 @@ def wavelet_denoise(noisy: Tensor, sigma: float, wavelet: str = "db4", threshold
         An orthogonal wavelet of PyWavelets; the border is extended by reflection.
     threshold : float
         In units of sigma; the coarsest approximation is kept.
+    mode : str
+        ``"hard"`` or ``"soft"``.
+    levels : int
+        Number of scales.
 
     Returns
     -------
@@ -74,17 +198,45 @@ def wavelet_denoise(noisy: Tensor, sigma: float, wavelet: str = "db4", threshold
     """
     checks.images(noisy, "noisy")
     checks.positive(sigma, "sigma")
+    checks.choice(mode, "mode", ("hard", "soft"))
     if checks.number(threshold, "threshold") < 0:
         raise ValueError(f"threshold must be at least 0, got {threshold!r}")
-    levels = pywt.dwtn_max_level(noisy.shape[-2:], wavelet)
-    if levels < 1:
-        raise ValueError(f"noisy is too small for the filters of {wavelet}, got shape {tuple(noisy.shape)}")
-    coefficients = pywt.wavedec2(noisy.cpu().double().numpy(), wavelet, mode="symmetric", level=levels)
+    unit = 2 ** checks.count(levels, "levels")
+    height, width = noisy.shape[-2:]
+    margins = [(0, 0), (0, 0), *((unit, unit + -side % unit) for side in (height, width))]
+    padded = np.pad(noisy.double().cpu().numpy(), margins, mode="symmetric")
+    coarse, *details = pywt.swt2(padded, wavelet, levels, axes=(-2, -1), trim_approx=True)
     if threshold > 0:  # at 0, pywt.threshold makes NaN of a coefficient that is 0
-        shrunk = [[pywt.threshold(d, threshold * sigma, "soft") for d in details] for details in coefficients[1:]]
-        coefficients[1:] = map(tuple, shrunk)
-    restored = pywt.waverec2(coefficients, wavelet, mode="symmetric")[..., : noisy.shape[-2], : noisy.shape[-1]]
-    return torch.from_numpy(restored).to(noisy)
+        details = [tuple(pywt.threshold(d, threshold * sigma, mode) for d in scale) for scale in details]
+    restored = pywt.iswt2([coarse, *details], wavelet, axes=(-2, -1))
+    return torch.from_numpy(restored[..., unit : unit + height, unit : unit + width].copy()).to(noisy)
+
+
+def best_wavelet(train: Tensor, sigma: float, seed: int = 0) -> dict[str, str | float]:
+    """The wavelet, threshold and mode of :func:`wavelet_denoise` with the least error on training images.
+
+    Parameters
+    ----------
+    train : Tensor (B, C, H, W)
+        Clean images of the class, not the test images.
+    sigma : float
+        Noise level.
+    seed : int
+        Of their noise.
+
+    Returns
+    -------
+    dict
+        Arguments of :func:`wavelet_denoise`.
+    """
+    noisy = train + sigma * gaussian_noise(len(train), tuple(train.shape[1:]), seed).to(train)
+    options = [
+        {"wavelet": wavelet, "threshold": threshold, "mode": mode}
+        for wavelet in WAVELETS
+        for threshold in THRESHOLDS
+        for mode in ("hard", "soft")
+    ]
+    return min(options, key=lambda option: float((wavelet_denoise(noisy, sigma, **option) - train).square().mean()))
 
 
 def fraction_above(images: Tensor, sigma: float, wavelet: str = "db2") -> float:

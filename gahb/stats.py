@@ -1,4 +1,8 @@
-"""Slopes, confidence intervals and bounds, each with its error."""
+"""Numbers read off tables of squared errors, each with its error.
+
+One estimator everywhere: PSNR is that of the squared error averaged over images and noise, and not a mean of the PSNR
+of each image, which is infinite where one error is zero and gains up to 5 dB from the spread of the errors.
+"""
 
 import itertools
 import math
@@ -35,20 +39,109 @@ class Slope:
     low: float
     high: float
 
+    def at(self, input_db: float) -> float:
+        """The output PSNR on the line at an input PSNR, dB."""
+        return self.intercept + self.slope * input_db
 
-def fit_slope(input_db: ArrayLike, table: ArrayLike, low: float, high: float) -> Slope:
+
+def psnr(errors: ArrayLike, axis: int = -1) -> np.ndarray:
+    """PSNR of the mean squared error.
+
+    Parameters
+    ----------
+    errors : array (..., n)
+        Squared errors per pixel, intensities squared.
+    axis : int
+        Axis of the images, over which the errors are averaged.
+
+    Returns
+    -------
+    ndarray (...)
+        -10 log10 of the mean, dB; infinite where all errors are 0.
+    """
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(checks.array(errors, "errors").mean(axis))
+
+
+def psnr_contributions(errors: ArrayLike) -> np.ndarray:
+    """What each image contributes to :func:`psnr`, to first order in its error (the delta method).
+
+    Their mean over images is the PSNR of the mean squared error, and the standard error of that mean is the standard
+    error of the PSNR. So whatever is linear in PSNR, such as a slope, is a mean over images too.
+
+    Parameters
+    ----------
+    errors : array (..., n)
+        Squared errors per pixel, with a mean above 0.
+
+    Returns
+    -------
+    ndarray (..., n)
+        dB.
+    """
+    errors = checks.array(errors, "errors")
+    mean = errors.mean(-1, keepdims=True)
+    return -10 * np.log10(mean) - 10 / math.log(10) * (errors / mean - 1)
+
+
+def psnr_gain(
+    errors: ArrayLike, other: ArrayLike, resamples: int = 1000, seed: int = 0, paired: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Difference in PSNR of two denoisers, and its 95 % bootstrap interval over images.
+
+    Parameters
+    ----------
+    errors, other : array (..., n), array (..., m)
+        Squared errors of the denoiser and of the one it is compared with.
+    resamples, seed : int
+        Of the bootstrap.
+    paired : bool
+        Whether both are on the same images and noise; then the same images are drawn for both.
+
+    Returns
+    -------
+    gain : ndarray (...)
+        PSNR of the first minus that of the second, dB.
+    interval : ndarray (2, ...)
+        Lower and upper end.
+    """
+    means = [resampled_means(errors, resamples, seed), resampled_means(other, resamples, seed + (not paired))]
+    with np.errstate(divide="ignore"):
+        gains = 10 * np.log10(means[1] / means[0])
+    return psnr(errors) - psnr(other), np.quantile(gains, [0.025, 0.975], axis=-1)
+
+
+def ratio_interval(values: ArrayLike, other: ArrayLike, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """95 % bootstrap interval of the ratio of two means over the same images.
+
+    Parameters
+    ----------
+    values, other : array (..., n)
+    resamples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    ndarray (2, ...)
+        Lower and upper end of mean(values) / mean(other).
+    """
+    ratios = resampled_means(values, resamples, seed) / resampled_means(other, resamples, seed)
+    return np.quantile(ratios, [0.025, 0.975], axis=-1)
+
+
+def fit_slope(input_db: ArrayLike, errors: ArrayLike, low: float, high: float) -> Slope:
     """Slope of output against input PSNR over a range of noise levels.
 
-    Least squares through the mean curve. Images have the same noise at all levels, so that the
-    points of a curve are not independent, but least squares is linear: the slope of the mean is
-    the mean of the slopes of the images, and its standard error that of this mean.
+    Least squares through the curve of :func:`psnr`. Images have the same noise at all levels, so that the points of a
+    curve are not independent, but the slope is a mean over images (see :func:`psnr_contributions`), and its standard
+    error is that of this mean.
 
     Parameters
     ----------
     input_db : array (S,)
         Input PSNR, dB.
-    table : array (S, B)
-        PSNR of each image, dB.
+    errors : array (S, B)
+        Squared error of each image at each noise level.
     low, high : float
         Range of input PSNR, dB, ends included.
 
@@ -61,19 +154,50 @@ def fit_slope(input_db: ArrayLike, table: ArrayLike, low: float, high: float) ->
     ValueError
         If fewer than two noise levels lie in the range.
     """
-    x, table = checks.array(input_db, "input_db", 1), checks.array(table, "table", 2)
-    if len(x) != len(table):
-        raise ValueError(f"table must have a row for each of {len(x)} noise levels, got shape {table.shape}")
+    x, slopes, curve = _slopes(input_db, errors, low, high)
+    error = math.sqrt(_variance_of_mean(slopes)) if len(slopes) > 1 else math.nan
+    slope = slopes.mean()
+    return Slope(float(slope), error, float(curve.mean() - slope * x.mean()), float(x.min()), float(x.max()))
+
+
+def slope_difference(
+    input_db: ArrayLike, errors: ArrayLike, other: ArrayLike, low: float, high: float
+) -> tuple[float, np.ndarray]:
+    """Slope of one denoiser minus that of another on the same images and noise, and its 95 % interval.
+
+    Parameters
+    ----------
+    input_db, errors, low, high
+        As for :func:`fit_slope`.
+    other : array (S, B)
+        Squared errors of the other denoiser.
+
+    Returns
+    -------
+    difference : float
+        dB per dB.
+    interval : ndarray (2,)
+        By bootstrap over images.
+    """
+    difference = _slopes(input_db, errors, low, high)[1] - _slopes(input_db, other, low, high)[1]
+    return float(difference.mean()), confidence_interval(difference)
+
+
+def _slopes(
+    input_db: ArrayLike, errors: ArrayLike, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Input PSNR in a range (s,), what each image contributes to the slope there (B,), and the curve (s,)."""
+    x, errors = checks.array(input_db, "input_db", 1), checks.array(errors, "errors", 2)
+    if len(x) != len(errors):
+        raise ValueError(f"errors must have a row for each of {len(x)} noise levels, got shape {errors.shape}")
     checks.number(low, "low")
     checks.number(high, "high")
     inside = (x >= low - 1e-9) & (x <= high + 1e-9)
     if inside.sum() < 2:
         raise ValueError(f"a slope needs two noise levels between {low} and {high} dB, got {inside.sum()}")
-    x, table = x[inside], table[inside]
+    x, contributions = x[inside], psnr_contributions(errors[inside])
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    slopes = weights @ table
-    slope, error = slopes.mean(), math.sqrt(_variance_of_mean(slopes)) if len(slopes) > 1 else math.nan
-    return Slope(float(slope), error, float(table.mean() - slope * x.mean()), float(x.min()), float(x.max()))
+    return x, weights @ contributions, contributions.mean(1)
 
 
 def resampled_means(table: ArrayLike, resamples: int = 1000, seed: int = 0) -> np.ndarray:

@@ -3,6 +3,7 @@
 from gahb.datasets.geometric import backgrounds, c_alpha, contours
 from gahb.datasets.manifolds import (
     disk_at,
+    disk_harmonics,
     disk_parameters,
     disk_tangents,
     disks,
@@ -22,6 +23,7 @@ __all__ = [
     "c_alpha",
     "contours",
     "disk_at",
+    "disk_harmonics",
     "disk_parameters",
     "disk_tangents",
     "disks",

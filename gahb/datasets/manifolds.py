@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -112,6 +113,50 @@ def _render_disks(parameters: Tensor, size: int) -> Tensor:
     distance = ((grid[:, None] - row).square() + (grid - column).square() + 1e-12).sqrt()
     inside = (1 + torch.erf((effective - distance) / (EDGE * math.sqrt(2)))) / 2
     return background + (foreground - background) * inside
+
+
+def disk_harmonics(parameters: ArrayLike, size: int, waves: int = 7, background: int = 8, inside: int = 4) -> Tensor:
+    """Harmonics of one disk: waves along its edge, and the lowest modes of the two regions.
+
+    Waves are cos(m theta) and sin(m theta), m = 2, 3, ..., on a band of one pixel on each side of the edge (m = 0 and 1
+    are tangents of the manifold: radius and centre). Modes are eigenvectors of the Laplacian of a region's grid of
+    pixels with free (Neumann) borders, without the constant. All are orthonormalized, in this order.
+
+    Parameters
+    ----------
+    parameters : array (5,)
+        Centre row and column, radius (pixels); foreground and background do not matter.
+    size : int
+        Height and width, pixels.
+    waves, background, inside : int
+        Number of frequencies m, of modes of the background and of modes of the disk.
+
+    Returns
+    -------
+    Tensor (2 waves + background + inside, size, size), float64
+        Orthonormal.
+    """
+    row, column, radius = (float(value) for value in parameters[:3])
+    i, j = np.mgrid[: checks.count(size, "size"), :size]
+    distance, angle = np.hypot(i - row, j - column), np.arctan2(i - row, j - column)
+    band = np.exp(-((distance - radius) ** 2) / 2)
+    edge = [band * wave(m * angle) for m in range(2, 2 + waves) for wave in (np.cos, np.sin)]
+    modes = [*_neumann_modes(distance > radius, background), *_neumann_modes(distance <= radius, inside)]
+    orthonormal, _ = np.linalg.qr(np.stack([*edge, *modes]).reshape(len(edge) + len(modes), -1).T)
+    return torch.from_numpy(orthonormal.T.reshape(-1, size, size).copy())
+
+
+def _neumann_modes(region: np.ndarray, count: int) -> np.ndarray:
+    """Eigenvectors of the smallest non-zero eigenvalues of the graph Laplacian of a region's pixels."""
+    number = np.cumsum(region.ravel()).reshape(region.shape) - 1
+    down, right = region[:-1] & region[1:], region[:, :-1] & region[:, 1:]
+    laplacian = np.zeros((region.sum(), region.sum()))
+    for a, b in ((number[:-1][down], number[1:][down]), (number[:, :-1][right], number[:, 1:][right])):
+        laplacian[a, b] = laplacian[b, a] = -1
+    np.fill_diagonal(laplacian, -laplacian.sum(0))
+    modes = np.zeros((min(count, len(laplacian) - 1), *region.shape))
+    modes[:, region] = np.linalg.eigh(laplacian)[1].T[1 : 1 + len(modes)]
+    return modes
 
 
 def sinusoids(n: int, size: int, seed: int = 0) -> Tensor:
