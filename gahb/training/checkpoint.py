@@ -19,13 +19,15 @@ ARITHMETIC = 3  # raised whenever the bits of a step change: older checkpoints a
 
 @dataclass
 class State:
-    """A training under way: everything that a checkpoint holds."""
+    """A training under way: what a checkpoint holds, the path of its file, and the training it belongs to."""
 
     recipe: Recipe
     network: nn.Module
     optimizers: list[torch.optim.Optimizer]
     weighting: Weighting
     generator: torch.Generator
+    checkpoint: Path | None
+    identity: dict[str, Any]
     images_seen: int = 0
     seconds: float = 0.0
     losses: list[Tensor] = field(default_factory=list)  # of the steps since the last row of the history
@@ -33,7 +35,7 @@ class State:
 
 
 def identity(recipe: Recipe, images: Tensor, device: torch.device, bfloat16: bool, fused: bool) -> dict[str, Any]:
-    """What a checkpoint must share with a training to be resumed by it."""
+    """What must be equal in a training and a checkpoint that it resumes."""
     precision = "bfloat16" if bfloat16 else "float32"
     arithmetic = f"{device.type} {precision}{' compiled' * fused}, version {ARITHMETIC}"
     return {"recipe": recipe.settings(), "images": digest(images), "arithmetic": arithmetic}
@@ -59,24 +61,24 @@ def tensors_of(state: State) -> dict[str, Tensor]:
     return tensors
 
 
-def save(path: Path, state: State, identity: dict[str, Any]) -> None:
+def save(state: State) -> None:
     """Write a checkpoint, whole or not at all."""
     tensors = tensors_of(state) | {"generator": state.generator.get_state()}
     progress = {"images_seen": state.images_seen, "seconds": state.seconds, "history": state.history}
-    write_tensors(path, tensors, identity | {"state": progress})
+    write_tensors(state.checkpoint, tensors, state.identity | {"state": progress})
 
 
-def resume(path: Path | None, state: State, identity: dict[str, Any]) -> None:
-    """Load the checkpoint into ``state``, if there is a sound one with this identity."""
-    stored = None if path is None else read_tensors(path)
-    if path is None or stored is None:
+def resume(state: State) -> None:
+    """Load the checkpoint into ``state``, if there is an intact one with this identity."""
+    stored = state.checkpoint and read_tensors(state.checkpoint)
+    if stored is None:
         return
     tensors, about = stored
-    differs = [key for key, value in identity.items() if about.get(key) != value]
+    differs = [key for key, value in state.identity.items() if about.get(key) != value]
     if differs:
         warnings.warn(
-            f"{path.name} has another {' and other '.join(differs)}, and is {set_aside(path, 'other')}; "
-            f"{state.recipe.name} starts again",
+            f"{state.checkpoint.name} has another {' and other '.join(differs)}, and is "
+            f"{set_aside(state.checkpoint, 'other')}; {state.recipe.name} starts again",
             stacklevel=3,
         )
         return

@@ -86,6 +86,8 @@ class Recipe:
         checks.choice(self.lr_schedule, "lr_schedule", LR_SCHEDULES)
         checks.choice(self.precision, "precision", PRECISIONS)
         checks.choice(self.compile, "compile", (True, False, "auto"))
+        if self.compile != "auto":
+            self._set("compile", bool(self.compile))
         for name in ("batch_size", "images_seen", "lr_halving_images"):
             self._set(name, checks.count(getattr(self, name), name))
         for name in ("sigma_max", "learning_rate"):

@@ -1,7 +1,4 @@
-"""One step of a training: the loss, and what is drawn for it.
-
-Minimize E norm(x - f(y))^2 over y = x + sigma z, with sigma drawn at random (Eq. 4).
-"""
+"""One step of a training: minimize E norm(x - f(y))^2 over y = x + sigma z, with sigma drawn at random (Eq. 4)."""
 
 import math
 from collections.abc import Callable
@@ -18,6 +15,47 @@ LEVELS, LEVEL_DB = 12, 4  # noise levels of a balanced loss, from sigma_max down
 MOMENTUM = 0.03  # weight of one image in the running mean of its level
 
 Weighting = Callable[[Tensor, Tensor], Tensor]
+
+
+def step(
+    recipe: Recipe,
+    denoiser: Callable[[Tensor], Tensor],
+    images: Tensor,
+    optimizers: list[torch.optim.Optimizer],
+    weighting: Weighting,
+    generator: torch.Generator,
+    images_seen: int,
+) -> Tensor:
+    """Draw a batch, and move the weights along the gradient of its loss.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    denoiser : callable
+        The network in training mode, perhaps compiled.
+    images : Tensor (N, C, H, W)
+        All training images, uint8 or float32 in [0, 1], on the device of the network.
+    optimizers, weighting, generator
+        Of the training; a step changes their state.
+    images_seen : int
+        Number of images in the steps before this one.
+
+    Returns
+    -------
+    Tensor ()
+        Loss per pixel for the history; for a balanced loss, which stays near 1, the plain squared error.
+    """
+    batch, sigma, noise = draw_batch(recipe, images, generator)
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe, images_seen)
+    value, errors = loss(denoiser, batch, sigma, noise, weighting)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    shown = errors.mean() if recipe.loss_weighting == "balanced" else value.detach()
+    return shown / batch[0].numel()
 
 
 def loss(
@@ -105,32 +143,3 @@ def draw_batch(recipe: Recipe, images: Tensor, generator: torch.Generator) -> tu
 def as_float(images: Tensor) -> Tensor:
     """Intensities in [0, 1] of 8-bit or floating-point images."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def step(
-    recipe: Recipe,
-    denoiser: Callable[[Tensor], Tensor],
-    images: Tensor,
-    optimizers: list[torch.optim.Optimizer],
-    weighting: Weighting,
-    generator: torch.Generator,
-    images_seen: int,
-) -> Tensor:
-    """Draw a batch, and move the weights along the gradient of its loss.
-
-    Returns
-    -------
-    Tensor ()
-        Loss per pixel for the record; for a balanced loss, which stays near 1, the plain squared error.
-    """
-    batch, sigma, noise = draw_batch(recipe, images, generator)
-    for optimizer in optimizers:
-        optimizer.param_groups[0]["lr"] = learning_rate(recipe, images_seen)
-    value, errors = loss(denoiser, batch, sigma, noise, weighting)
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    value.backward()
-    for optimizer in optimizers:
-        optimizer.step()
-    shown = errors.mean() if recipe.loss_weighting == "balanced" else value.detach()
-    return shown / batch[0].numel()
