@@ -208,16 +208,14 @@ def test_trains_outside_the_main_thread():
 
 def test_bfloat16_is_for_the_products_only(tmp_path, monkeypatch):
     monkeypatch.setattr("gahb.training.loop.CHECKPOINT_SECONDS", -1)
-    exact = trained()
-    rough = trained(precision="bfloat16", checkpoint=tmp_path / "c")
+    how = {"network": "ResUNet", "network_kwargs": {"channels": 4, "blocks": 1}, "learning_rate": 1e-2}
+    exact = trained(**how)
+    rough = trained(**how, precision="bfloat16", checkpoint=tmp_path / "c")
     held = safetensors.torch.load_file(tmp_path / "c")
-    assert {key: value.dtype for key, value in held.items() if value.dtype != torch.float32} == {
-        "generator": torch.uint8
-    }
-    assert sum(key.endswith("exp_avg_sq") for key in held) == 4
+    assert {key for key, value in held.items() if value.dtype != torch.float32} == {"generator"}
     assert all(value.dtype == torch.float32 for value in rough.state_dict().values())
-    assert not torch.equal(exact.noise[0].weight, rough.noise[0].weight)
     losses = [[row["loss"] for row in net.history] for net in (exact, rough)]
+    assert losses[0] != losses[1] and losses[0][-1] < losses[0][0] / 4
     np.testing.assert_allclose(*losses, rtol=0.05)  # bfloat16 has 8 bits
 
 

@@ -216,7 +216,8 @@ def _start(
     function = compiled(network, device) if fused else network
 
     def denoiser(y: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        # Without the cache: inside another autocast it would keep the weights of the first step.
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
             return function(y)
 
     return state, denoiser
