@@ -1,17 +1,16 @@
-"""The store: what decides a network's folder, and that it survives damage, read-only folders and full disks."""
+"""The store: what decides a network's folder, what it holds, and that it survives full disks."""
 
 import csv
 import errno
 import hashlib
 import json
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import DAMAGE, assert_same_weights, assert_undisturbed, contents, folder_of, get, pixels, recipe
+from helpers import assert_same_weights, assert_undisturbed, contents, folder_of, get, pixels, recipe
 
 import gahb
 from gahb import datasets
@@ -64,7 +63,7 @@ def test_identity_is_pinned():
         '"network": "BFCNN", "network_kwargs": {"channels": 4, "depth": 3}, "noise_distribution": "uniform", '
         '"optimizer": "adam", "precision": "float32", "seed": 0, "sigma_max": 1.0}'
     )
-    assert identity(recipe()) == "tiny-" + hashlib.sha256(settings.encode()).hexdigest()[:10] == "tiny-XXXX"
+    assert identity(recipe()) == "tiny-" + hashlib.sha256(settings.encode()).hexdigest()[:10] == "tiny-770bddc4ac"
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", ".hidden", "", "a b", "x\n", "ä", "-rf"])
@@ -145,7 +144,7 @@ def test_other_images_under_the_same_recipe_are_refused(tmp_path):
     assert_undisturbed(get(tmp_path, images=pixels().float() / 255))
     with pytest.raises(ValueError, match=r"was trained on other images than these: .* checksum"):
         get(tmp_path, images=pixels().flip(0))
-    with pytest.raises(TypeError, match="images must be a torch.Tensor"):
+    with pytest.raises(TypeError, match="images must be a torch"):
         get(tmp_path, images="runs/store")
 
 
@@ -190,56 +189,7 @@ def test_a_number_that_no_device_has_is_refused(monkeypatch):
             pick_device(device)
 
 
-# --- damage -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_weights_are_made_again(damage, tmp_path):
-    get(tmp_path)
-    weights = folder_of(tmp_path) / "weights.safetensors"
-    good = weights.read_bytes()
-    weights.write_bytes(DAMAGE[damage](good))
-    with pytest.warns(UserWarning, match=r"weights.safetensors in tiny-\w+ is damaged .* set aside as"):
-        assert_undisturbed(get(tmp_path))
-    assert weights.read_bytes() == good
-    assert weights.with_name("weights.safetensors.damaged").read_bytes() == DAMAGE[damage](good)
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_checkpoint_is_not_used(damage, tmp_path):
-    with pytest.raises(TrainingStopped):
-        get(tmp_path, time_limit=0.01)
-    checkpoint = folder_of(tmp_path) / "checkpoint.safetensors"
-    checkpoint.write_bytes(DAMAGE[damage](checkpoint.read_bytes()))
-    with pytest.warns(UserWarning, match=r"checkpoint.safetensors in tiny-\w+ is damaged"):
-        assert_undisturbed(get(tmp_path))
-    assert checkpoint.with_name("checkpoint.safetensors.damaged").is_file()
-    assert not checkpoint.exists()
-
-
-# --- places that cannot be written to -----------------------------------------------------------------
-
-
-def test_a_file_where_the_store_should_be(tmp_path):
-    (tmp_path / "store").write_text("mine")
-    with pytest.raises(OSError, match=r"the store .*store cannot be written to: .*give another store"):
-        get(tmp_path / "store")
-    assert (tmp_path / "store").read_text() == "mine"
-
-
-def test_a_read_only_store_gives_what_it_has(tmp_path, monkeypatch):
-    get(tmp_path)
-    before = contents(tmp_path)
-
-    def refuse(*args, **kwargs):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(store.Path, "mkdir", refuse)
-    monkeypatch.setattr(os, "open", refuse)
-    assert_undisturbed(get(tmp_path))
-    with pytest.raises(OSError, match=r"cannot be written to: .*Read-only file system; give another store"):
-        get(tmp_path, recipe("other"))
-    assert contents(tmp_path) == before
+# --- full disks: damaged files and read-only folders are rows of faults_store.py -------------------------------------
 
 
 @pytest.mark.parametrize("writes", [0, 2])
