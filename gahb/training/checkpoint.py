@@ -45,7 +45,7 @@ def digest(images: Tensor) -> str:
     """SHA-256 of training images; the same for 8-bit images and the float images that equal them."""
     sha = hashlib.sha256(str(tuple(images.shape)).encode())
     for block in images.split(1024):
-        sha.update(as_float(block).float().cpu().contiguous().numpy())
+        sha.update(as_float(block).float().cpu().contiguous().numpy().data)
     return sha.hexdigest()
 
 
@@ -62,23 +62,25 @@ def tensors_of(state: State) -> dict[str, Tensor]:
 
 
 def save(state: State) -> None:
-    """Write a checkpoint, whole or not at all."""
-    tensors = tensors_of(state) | {"generator": state.generator.get_state()}
-    progress = {"images_seen": state.images_seen, "seconds": state.seconds, "history": state.history}
-    write_tensors(state.checkpoint, tensors, state.identity | {"state": progress})
+    """Write the checkpoint, if there is a path for one, whole or not at all."""
+    if state.checkpoint is not None:
+        tensors = tensors_of(state) | {"generator": state.generator.get_state()}
+        progress = {"images_seen": state.images_seen, "seconds": state.seconds, "history": state.history}
+        write_tensors(state.checkpoint, tensors, state.identity | {"state": progress})
 
 
 def resume(state: State) -> None:
     """Load the checkpoint into ``state``, if there is an intact one with this identity."""
-    stored = state.checkpoint and read_tensors(state.checkpoint)
-    if stored is None:
+    path = state.checkpoint
+    stored = None if path is None else read_tensors(path)
+    if path is None or stored is None:
         return
     tensors, about = stored
     differs = [key for key, value in state.identity.items() if about.get(key) != value]
     if differs:
         warnings.warn(
-            f"{state.checkpoint.name} has another {' and other '.join(differs)}, and is "
-            f"{set_aside(state.checkpoint, 'other')}; {state.recipe.name} starts again",
+            f"{path.name} has another {' and other '.join(differs)}, and is {set_aside(path, 'other')}; "
+            f"{state.recipe.name} starts again",
             stacklevel=3,
         )
         return

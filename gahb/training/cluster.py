@@ -138,7 +138,7 @@ def _executors(cluster: str, time_limit: float, options: Sequence[str]) -> Calla
         import submitit
     except ImportError:
         raise RuntimeError("jobs of a cluster need submitit, which is not installed: pip install submitit") from None
-    settings = {"stderr_to_stdout": True, "signal_delay_s": int(min(90, time_limit / 10))}
+    settings: dict[str, Any] = {"stderr_to_stdout": True, "signal_delay_s": int(min(90, time_limit / 10))}
     if cluster == "slurm":
         if not (shutil.which("sbatch") and shutil.which("srun")):
             raise RuntimeError("there is no Slurm here: neither sbatch nor srun is found; leave --cluster slurm out")
@@ -160,7 +160,7 @@ def _executors(cluster: str, time_limit: float, options: Sequence[str]) -> Calla
 
 def _sbatch(options: Sequence[str]) -> dict[str, str | bool]:
     """``"partition=gpu"`` as ``{"partition": "gpu"}``; without a value it is a flag."""
-    given = {}
+    given: dict[str, str | bool] = {}
     for option in options:
         found = re.fullmatch(r"([a-z][a-z_-]*)(?:=(.+))?", option)
         if found is None:

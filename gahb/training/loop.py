@@ -103,7 +103,7 @@ def train(
                     _save(state)
             raise
     network = state.network.eval()
-    network.history = state.history
+    network.history = state.history  # type: ignore[assignment]
     return network
 
 
@@ -160,9 +160,8 @@ def _report(state: State) -> None:
 
 def _save(state: State) -> None:
     """Write the checkpoint; one that is not finite never replaces a good one."""
-    if state.checkpoint is not None:
-        _require_finite(state)
-        checkpoints.save(state)
+    _require_finite(state)
+    checkpoints.save(state)
 
 
 def _require_finite(state: State) -> None:

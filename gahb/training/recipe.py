@@ -78,6 +78,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check all settings."""
         if not isinstance(self.name, str):
             raise TypeError(f"name must be text, got {self.name!r}")
         checks.choice(self.network, "network", tuple(NETWORKS))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,8 +90,7 @@ def loss(
 class BalancedWeighting:
     """Weights 1 / (running mean of the errors at that noise level), so that each level contributes equally.
 
-    ``means`` (LEVELS,), from the largest noise down, are None before the first batch. A batch is weighted by the
-    means before it, and then counted in.
+    ``means`` (LEVELS,), from the largest noise down, are None before the first batch.
     """
 
     def __init__(self, sigma_max: float) -> None:
@@ -98,6 +98,7 @@ class BalancedWeighting:
         self.means: Tensor | None = None
 
     def __call__(self, errors: Tensor, sigma: Tensor) -> Tensor:
+        """Weights (B,) by the means before this batch, which is then counted in."""
         means = errors.mean().expand(LEVELS) if self.means is None else self.means
         level = (sigma / self.sigma_max).log10().mul(-20 / LEVEL_DB).long().clamp(0, LEVELS - 1)
         members = F.one_hot(level, LEVELS).to(errors)
@@ -111,7 +112,8 @@ def weighting_of(recipe: Recipe) -> Weighting:
     """The weighting of a recipe: balanced, or sigma^-p."""
     if recipe.loss_weighting == "balanced":
         return BalancedWeighting(recipe.sigma_max)
-    return lambda errors, sigma: sigma**-recipe.loss_weighting
+    power = float(recipe.loss_weighting)
+    return lambda errors, sigma: sigma**-power
 
 
 def learning_rate(recipe: Recipe, images_seen: int) -> float:
@@ -133,7 +135,7 @@ def draw_sigmas(recipe: Recipe, uniform: Tensor) -> Tensor:
 
 def draw_batch(recipe: Recipe, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Images (B, C, H, W), float32, noise levels (B,) and standard normal noise for one step."""
-    draw = {"generator": generator, "device": images.device}
+    draw: dict[str, Any] = {"generator": generator, "device": images.device}
     picks = torch.randint(len(images), (recipe.batch_size,), **draw)
     uniform = torch.rand(recipe.batch_size, **draw)
     batch = as_float(images[picks])

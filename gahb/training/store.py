@@ -209,19 +209,20 @@ def about(folder: Path) -> dict[str, Any]:
 
 def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, device: torch.device) -> None:
     """Write the files of a network; the weights come last, so that where they are, the others are."""
+    history: Any = network.history
     made = {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": torch.get_num_threads(),
-        "images_seen": network.history[-1]["images"],
-        "seconds": round(network.history[-1]["seconds"], 1),
+        "images_seen": history[-1]["images"],
+        "seconds": round(history[-1]["seconds"], 1),
     }
     with suppress(PackageNotFoundError):  # a checkout that is not installed
         made["gahb"] = version("gahb")
     about = {"recipe": recipe.settings(), "made": made}
     write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
     columns = ["images", "loss", "learning_rate", "seconds"]
-    rows = [columns, *([row[key] for key in columns] for row in network.history)]
+    rows = [columns, *([row[key] for key in columns] for row in history)]
     write_text(folder / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
     kwargs = {"in_channels": network.in_channels, **recipe.network_kwargs}
     about = {"folder": folder.name, "network": recipe.network, "network_kwargs": kwargs, "images": digest(images)}
