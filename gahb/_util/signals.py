@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+from typing import Any
 
 PATIENCE = 2.0  # seconds after which a second signal interrupts the step under way
 
@@ -58,13 +59,14 @@ class HeldSignals:
         self.forced = False
         self._waiting: list[tuple[int, FrameType | None]] = []
         self._first = 0.0
-        self._former: dict[int, signal._HANDLER] = {}
+        self._former: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> "HeldSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if callable(signal.getsignal(number)):
-                    self._former[number] = signal.signal(number, self._arrived)
+                if callable(handler := signal.getsignal(number)):
+                    self._former[number] = handler
+                    signal.signal(number, self._arrived)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:

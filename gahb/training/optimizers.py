@@ -1,7 +1,7 @@
 """Optimizers of a training: Adam, as in the authors' code, or Muon for the weights of the hidden layers."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Move each parameter that has a gradient; those of one shape together, in a few large products."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
         means = [self.state[weight]["momentum"] for weight in weights]
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         steps = torch._foreach_lerp(gradients, means, momentum)
         steps = orthogonalized(torch.stack([step.flatten(1) for step in steps]))
@@ -78,8 +78,8 @@ def optimizers(network: nn.Module, name: str, learning_rate: float) -> list[torc
     ``"adam"``: one for all. ``"muon"``: Muon for the weights between hidden channels, Adam for the others (the first
     and last convolution, and gains).
     """
-    parameters = list(network.parameters())
-    hidden = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) > network.in_channels]
+    parameters, image_channels = list(network.parameters()), cast(int, network.in_channels)
+    hidden = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) > image_channels]
     if name == "adam" or not hidden:
         return [torch.optim.Adam(parameters, lr=learning_rate)]
     others = [p for p in parameters if all(p is not h for h in hidden)]
