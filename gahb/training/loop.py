@@ -93,7 +93,7 @@ def train(
     path = None if checkpoint is None else writable_file(checkpoint, "checkpoint")  # an error now, not after an hour
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
     with _own_settings(device), HeldSignals() as signals:
-        state, denoiser = _start(recipe, images, device, path)
+        state, denoiser = start(recipe, images, device, path)
         checkpoints.resume(state)
         try:
             _loop(state, denoiser, images.to(device).contiguous(), signals, deadline, progress)
@@ -189,10 +189,10 @@ def _recipe(recipe: Recipe | None, settings: dict[str, Any]) -> Recipe:
     return Recipe(name="network", data={"class": "given"}, **settings)
 
 
-def _start(
-    recipe: Recipe, images: Tensor, device: torch.device, path: Path | None
+def start(
+    recipe: Recipe, images: Tensor, device: torch.device, path: Path | None = None
 ) -> tuple[State, Callable[[Tensor], Tensor]]:
-    """A training before its first step, and the function that its steps call: the network, perhaps compiled."""
+    """A training before its first step, and the denoiser of its steps: the network, perhaps compiled or in bfloat16."""
     kind = NETWORKS[recipe.network]
     known = inspect.signature(kind).parameters.keys() - {"seed"}
     if unknown := recipe.network_kwargs.keys() - known:
