@@ -316,8 +316,8 @@ def paper_cost(rate, device):
     text += f"they take {PAPER_IMAGES / rate / 3600:,.0f} hours."
     if device.type != "cuda":
         hours = operations / (GPU_FRACTION * H100) / 3600
-        text += f" An H100 at {GPU_FRACTION:.0%} of its {H100 / 1e12:.0f} TFLOP/s in bfloat16 would take {hours:.1f} hours: "
-        text += "an estimate, no GPU was measured."
+        text += f" An H100 at {GPU_FRACTION:.0%} of its {H100 / 1e12:.0f} TFLOP/s in bfloat16 would take "
+        text += f"{hours:.1f} hours: an estimate, no GPU was measured."
     return text
 
 
