@@ -23,7 +23,10 @@ lab: install  ## JupyterLab, with the .py and .ipynb of each notebook kept in st
 	$(BIN)/jupyter lab --notebook-dir=. $(ARGS)
 
 docs: install  ## docs/index.html: the API from the docstrings, and the executed notebooks of runs/
-	$(BIN)/python -m gahb.docs
+	rm -rf build/docs docs && mkdir -p build && cp -r tools/docs build
+	for path in runs/*/[0-9][0-9]_*.ipynb; do \
+	  if [ -f $$path ]; then mkdir -p build/docs/$$(dirname $$path) && cp $$path build/docs/$$path; fi; done
+	$(BIN)/sphinx-build -W --keep-going -nq build/docs docs
 
 lint: install  ## style, hints and docstrings; imports run one way; types; notebooks paired
 	$(BIN)/ruff check .
