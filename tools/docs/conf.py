@@ -4,6 +4,8 @@ import re
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 import gahb
 
@@ -28,22 +30,25 @@ nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json
 myst_enable_extensions = ["dollarmath"]
 
 
-def setup(app):
+def setup(app: Sphinx) -> None:
     """Add formulas that browsers show without a script, and links to the names that ``gahb`` itself exports."""
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.connect("missing-reference", find_exported)
 
 
-def visit_math(translator, node):
-    """Write a formula as MathML, with ``\\tag{6}`` as (6)."""
+def visit_math(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
+    """Write a formula as MathML, with its equation number in brackets."""
     formula = re.sub(r"\\tag\{(.*?)\}", r"\\qquad(\1)", node.astext())
     translator.body.append(tex2mathml(formula, as_block=isinstance(node, nodes.math_block)))
     raise nodes.SkipNode
 
 
-def find_exported(app, env, node, content):
+def find_exported(
+    app: Sphinx, env: BuildEnvironment, node: nodes.Element, content: nodes.Element
+) -> nodes.Element | None:
     """Resolve ``gahb.psnr``, which is described on the page of its module, ``gahb.metrics``."""
     exported = getattr(gahb, node["reftarget"].removeprefix("gahb."), None)
-    if callable(exported):
-        target = f"{exported.__module__}.{exported.__qualname__}"
-        return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, content)
+    if not callable(exported):
+        return None
+    target = f"{exported.__module__}.{exported.__qualname__}"
+    return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, content)
