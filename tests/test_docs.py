@@ -3,30 +3,20 @@
 import base64
 import io
 import re
-import shutil
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import nbformat
 import pytest
 from nbformat import v4
 from PIL import Image
+from reader import build_docs
 
 import gahb
-from gahb.training.store import project
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 pytestmark = pytest.mark.slow
-
-
-def build(source, to):
-    """Run Sphinx as `make docs` does; returns its exit status and what it prints."""
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-nq", source, to]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +35,8 @@ def pages(tmp_path_factory):
         v4.new_code_cell("1", outputs=outputs),
     ]
     about = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
-    shutil.copytree(project() / "tools" / "docs", root / "source")
-    (root / "source" / "runs" / "smoke").mkdir()
-    nbformat.write(
-        v4.new_notebook(cells=cells, metadata=about), root / "source" / "runs" / "smoke" / "03_example.ipynb"
-    )
-    assert build(root / "source", root / "docs") == (0, "")
+    nbformat.write(v4.new_notebook(cells=cells, metadata=about), root / "03_example.ipynb")
+    assert build_docs(root, root / "03_example.ipynb") == (0, "")
     return root / "docs"
 
 
@@ -87,9 +73,9 @@ def test_no_page_loads_anything_from_another_server(pages):
 
 
 def test_a_broken_link_is_an_error(tmp_path):
-    shutil.copy(project() / "tools" / "docs" / "conf.py", tmp_path)
-    (tmp_path / "index.md").write_text("# A\n\n[nowhere](nowhere.md), {py:func}`gahb.nowhere`")
-    status, told = build(tmp_path, tmp_path / "docs")
+    text = "# A\n\n[nowhere](nowhere.md), {py:func}`gahb.nowhere`"
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(text)]), tmp_path / "03_broken.ipynb")
+    status, messages = build_docs(tmp_path, tmp_path / "03_broken.ipynb")
     assert status == 1
-    assert "cross-reference target not found: 'nowhere.md'" in told
-    assert "reference target not found: gahb.nowhere" in told
+    assert "cross-reference target not found: 'nowhere.md'" in messages
+    assert "reference target not found: gahb.nowhere" in messages

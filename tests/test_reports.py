@@ -1,4 +1,4 @@
-"""The reports that come with the project: each verdict follows from the ledger, each picture and page is there."""
+"""The reports that come with the project: each verdict follows from the ledger, and links lead somewhere."""
 
 import json
 import re
@@ -32,11 +32,11 @@ def test_each_verdict_follows_from_what_was_measured(path):
 
 
 @pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
-def test_settings_and_denoisers_are_those_of_the_scale(path):
+def test_settings_and_networks_are_those_of_the_scale(path):
     record = json.loads((path.parent / "provenance.json").read_text())
     scale = scales.get(path.parent.name)
     assert record["scale"] == scales.settings(scale)
-    used = {name.rsplit("-", 1)[0] for notebook in record["notebooks"].values() for name in notebook["denoisers"]}
+    used = {name.rsplit("-", 1)[0] for notebook in record["notebooks"].values() for name in notebook["networks"]}
     assert used == set(scales.names(scale))
 
 
