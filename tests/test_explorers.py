@@ -86,14 +86,6 @@ def test_moving_k_alone_computes_no_jacobian(jacobians, stored):
     assert len(jacobians) == 3
 
 
-def test_two_explorers_know_nothing_of_each_other(explored, stored):
-    before, other = pixels(explored), explorers.adaptive_basis(gahb.BFCNN(3, 4, seed=2), IMAGES, stored)
-    assert (pixels(other) != before).any()
-    explored.controls["k"].value = 2
-    explored.controls["k"].value = 1
-    assert (pixels(explored) == before).all()
-
-
 def test_networks_of_this_size_are_offered_and_used(explored, stored):
     own, *others = explored.controls["denoiser"].options
     assert [name.rsplit("-", 1)[0] for name in others] == [f"disks-{SIZE}"]

@@ -5,7 +5,6 @@ import json
 import matplotlib
 import numpy as np
 import pytest
-import seaborn as sns
 import torch
 
 from gahb.companion import claims, plotting, report, scales
@@ -35,18 +34,6 @@ def test_one_pixel_does_not_set_the_colours_of_a_vector():
     axes = plotting.vector_grid(plotting.new(), torch.cat([vector, one]), ["a", "b"], 2)
     assert axes[0].images[0].get_clim() == pytest.approx((-0.1, 0.1))
     assert axes[1].images[0].get_clim() == (-2, 2)
-
-
-def test_titles_number_vectors_from_one():
-    assert plotting.shrinkage_titles(torch.tensor([0.5, 0.25]), [1]) == [r"$\lambda_{2}$ = 0.25"]
-
-
-def test_one_colour_for_one_thing():
-    assert (
-        len(set(plotting.COLOURS.values())) >= len(plotting.COLOURS) - 2
-    )  # pair and coefficient are both the paper's blue
-    assert list(plotting.ladder((1, 10))) == [1, 10]
-    assert plotting.ladder((1, 10))[1] == sns.color_palette("viridis", 3)[0]
 
 
 def test_same_gray_stretches_to_the_quantiles():
