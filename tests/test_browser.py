@@ -114,18 +114,6 @@ def test_every_cell_runs_and_none_fails(explored, executed):
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
 
 
-@pytest.mark.parametrize("label", ["vector k", "noise σ"])
-def test_a_key_moves_a_slider_and_the_picture_follows(explored, label):
-    from selenium.webdriver import Keys
-
-    moved, handle = slider(explored, label)
-    explored.execute_script("arguments[0].focus()", handle)
-    before, value = pixels(explored), readout(moved)
-    handle.send_keys(Keys.ARROW_RIGHT)
-    wait(lambda: pixels(explored) not in ("", before), 20, "another picture")
-    assert readout(moved) > value
-
-
 @pytest.mark.parametrize("label", ["vector k", "noise σ", "test image"])
 def test_the_mouse_drags_a_slider_and_the_picture_follows_there_and_back(explored, label):
     from selenium.webdriver import ActionChains
