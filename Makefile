@@ -5,37 +5,39 @@ BIN := $(VENV)/bin
 SCALE ?= smoke
 ARGS ?=
 
-.PHONY: reproduce test check bench soak lab docs lint clean install
+.PHONY: reproduce test bench soak lab docs lint clean install
 
 reproduce: install  ## every figure, the ledger of claims and the report, at SCALE
 	$(BIN)/gahb reproduce --scale $(SCALE) $(ARGS)
 
-test: install  ## the whole suite, the headless run of every notebook included
+test: install  ## the whole suite; ARGS="-m 'not slow'" leaves out kills, browsers and whole runs of notebooks
 	$(BIN)/python -m pytest $(ARGS)
 
-check: install  ## hold every routine against a known truth, and print the table
-	$(BIN)/gahb check
-
-bench: install  ## speed beside the plain way and the machine's ceiling: benchmarks/results.md
+bench: install  ## speed against the plain way and the machine's ceiling: benchmarks/results.md
 	$(BIN)/python benchmarks/bench.py
 
 soak: install  ## ten smoke runs in a row with kills at random moments, and whether every file of the store verifies
 	rm -rf runs/soak && $(BIN)/python tests/soak.py runs/soak $(ARGS)
 
-lab: install  ## JupyterLab, with the .py and .ipynb of each notebook kept equal
+lab: install  ## JupyterLab, with the .py and .ipynb of each notebook kept in step
 	$(BIN)/jupyter lab --notebook-dir=. $(ARGS)
 
 docs: install  ## docs/index.html: the API from the docstrings, and the executed notebooks of runs/
-	$(BIN)/python -m gahb.docs
+	rm -rf build/docs docs && mkdir -p build && cp -r tools/docs build
+	for path in runs/*/[0-9][0-9]_*.ipynb; do \
+	  if [ -f $$path ]; then mkdir -p build/docs/$$(dirname $$path) && cp $$path build/docs/$$path; fi; done
+	$(BIN)/sphinx-build -W --keep-going -nq build/docs docs
 
-lint: install
+lint: install  ## style, hints and docstrings; imports run one way; types; notebooks paired
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/jupytext --test --to py:percent notebooks/*.ipynb
 
 install: $(VENV)/.installed
 
-# The stamp is newer than the pins and the package's metadata, or all is installed again.
+# Everything is installed again when the pins or the package's metadata are newer than the stamp.
 $(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("gahb needs Python 3.11 or later: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -44,5 +46,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) docs figures/smoke  # trained denoisers stay, in runs/store
+	rm -rf $(VENV) docs figures/smoke  # trained networks stay, in runs/store
 	find runs -mindepth 1 -maxdepth 1 ! -name store -exec rm -rf {} + 2>/dev/null || true

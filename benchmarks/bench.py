@@ -1,7 +1,7 @@
-"""How fast, beside the plain way and beside what the machine can do: ``make bench``.
+"""Speed, compared with a plain implementation and with the machine's matrix products: ``make bench``.
 
-Every ratio is of two things measured in turn in this run on the same work. Writes
-``benchmarks/results.md`` (``results-cuda.md`` on a GPU) and ends with 1 if a bar is missed.
+Each ratio is between two things that this run measures in turn, on the same work. Writes
+``benchmarks/results.md`` (``results-cuda.md`` on a GPU) and exits with 1 if a bar is missed.
 """
 
 import multiprocessing
@@ -16,19 +16,20 @@ import numpy as np
 import reference
 import torch
 import whole_run
-from gahb._util.machine import has_bfloat16_units, keeping_memory, pick_device
 
 import gahb
 from gahb import datasets, metrics
+from gahb._util.devices import has_bfloat16_units, keep_freed_memory, pick_device
 from gahb.companion import scales
-from gahb.training import shipping
-from gahb.training.loop import _Run
+from gahb.training.loop import start
+from gahb.training.step import step
+from gahb.training.store import pretrained_recipe
 
 PAPER = {"depth": 20, "channels": 64}  # 665,856 parameters
-OPERATIONS = 6 * 665_856 * 1600  # of a training image of 40x40: two a weight and pixel, thrice
+OPERATIONS = 6 * 665_856 * 1600  # of a training image of 40x40: two per weight and pixel, three times
 PAPER_IMAGES = 23 * 10_000_000
 H100 = 989e12  # operations a second in bfloat16, by its maker's data sheet
-GPU_SHARE = 0.4  # of that: an assumption, where no GPU was measured
+GPU_FRACTION = 0.4  # of that: an assumption, where no GPU was measured
 WHOLE = (
     "Each notebook's code under Python's profiler, one after another, from an empty store; `gahb reproduce` trains "
     "the networks of a notebook on all cores at once."
@@ -78,35 +79,32 @@ def products(number, device, dtype, size=2048):
     return multiply, number * 2 * size**3
 
 
-class NoSignals:
-    """What a training's step asks of its signals."""
+def training_step(images, device, **how):
+    """A function that takes one step of a training, as ``gahb.train`` does."""
+    recipe = gahb.Recipe("bench", {}, **how)
+    state, denoiser = start(recipe, images, device)
+    state.network.train()
+    images = images.to(device)
+    return lambda: step(recipe, denoiser, images, state.optimizers, state.weighting, state.generator, 0)
 
-    def let_in(self):
-        return torch.enable_grad()
 
-
-def training(table, device):
+def training(table, device, batch, training, repeats):
     """A step of the paper's network at 40x40, from uint8 on the device, against DataLoader and eager float32."""
-    fast = has_bfloat16_units(device)
-    batch = 512 if device.type == "cuda" else 128
+    fast, size = has_bfloat16_units(device), training["network_kwargs"]
     images = torch.randint(0, 256, (2 * batch, 1, 40, 40), dtype=torch.uint8)
-    how = scales.PAPER_TRAINING | {"batch_size": batch}
-    run = _Run(gahb.Recipe("bench", {}, images, **how), images, device, None)
-    plain = reference.training(images.float() / 255, **PAPER, batch=batch, device=device)
-    run.net.train()
-    signals, cuda = NoSignals(), device.type == "cuda"
-    ceiling, operations = products(1000 if cuda else 50, device, torch.bfloat16 if fast else torch.float32)
-    steps = lambda: run.step(signals), lambda: next(plain), ceiling
-    with keeping_memory():  # as a training does; the plain one gains by it too
-        in_turn(1, device, *steps)  # compiles
-        mine, theirs, products_took = in_turn(20 if cuda else 3, device, *steps)
+    plain = reference.training(images.float() / 255, **size, batch=batch, device=device)
+    number = 1000 if device.type == "cuda" else 50
+    ceiling, operations = products(number, device, torch.bfloat16 if fast else torch.float32)
+    steps = training_step(images, device, **training | {"batch_size": batch}), lambda: next(plain), ceiling
+    in_turn(1, device, *steps)  # compiles
+    mine, theirs, products_took = in_turn(repeats, device, *steps)
     rate, theirs, top = batch / mine, batch / theirs, operations / products_took
     precision = "bfloat16" if fast else "float32"
     what = f"training step, 40x40, batch {batch}, {precision}"
     bar = 3 if fast else 1
     table.row(what, f"{rate:.1f} images/s", f"plain, {theirs:.1f} images/s", rate / theirs, bar)
     done = rate * OPERATIONS
-    table.row("the same, share of a matrix product's rate", f"{done / 1e9:,.0f} GFLOP/s",
+    table.row("the same, fraction of a matrix product's rate", f"{done / 1e9:,.0f} GFLOP/s",
               f"2048^3 {precision}, {top / 1e9:,.0f} GFLOP/s", done / top, 0.85)  # fmt: skip
     return rate
 
@@ -118,7 +116,7 @@ def a_face(size, device):
 
 
 def jacobians(table, device):
-    """Full, and the top 50, at 40x40; the row loop is timed on some rows and multiplied."""
+    """All rows, and the top 50 vectors, at 40x40; the row loop is timed on some rows and multiplied."""
     net, y = gahb.BFCNN(**PAPER).to(device).eval(), a_face(40, device)
     found, rows = {}, range(0, 1600, 32)
     full, loop = in_turn(
@@ -146,7 +144,7 @@ def jacobians(table, device):
 
 def leading_pairs(table, device, size, rows):
     """The top 50 of a trained network, against the row loop's whole Jacobian of it."""
-    net, y, d = shipped_network(device), a_face(size, device), size**2
+    net, y, d = pretrained_network(device), a_face(size, device), size**2
     gahb.adaptive_basis(net, y, k=1)  # fills caches
     found = {}
     top, loop = in_turn(
@@ -204,7 +202,7 @@ def large_jacobians(table, device):
 def sampling(table, device):
     """Algorithm 1 with a trained network, batched and one image at a time."""
     scale = scales.get("laptop")
-    net = gahb.load_or_train(scales.c_alpha_recipe(scale, 3.0), device=str(device))
+    net = gahb.load_or_train(scales.c_alpha_recipe(scale, 3.0), device=device)
     noise, found = gahb.gaussian_noise(32, (1, 32, 32)).to(device), {}
     mine, theirs = in_turn(
         3,
@@ -262,7 +260,7 @@ def images(table, device):
 
 
 def growth(device):
-    """How time grows: exponents of power laws, fitted over a small network's times, as a Markdown table."""
+    """How time grows: exponents of powers, fitted to the times of a small network, as a Markdown table."""
     lines = ["| time of | against | measured, ms | exponent |", "|---|---|---|---|"]
 
     def fit(what, against, measure, values):
@@ -272,18 +270,16 @@ def growth(device):
         lines.append(f"| {what} | {against} | {shown} | {slope:.2f} |")
         print(lines[-1], flush=True)
 
-    def step(size=20, n=256, batch=16):
+    def small_step(size=20, n=256, batch=16):
         images = torch.randint(0, 256, (n, 1, size, size), dtype=torch.uint8)
-        how = scales.LAPTOP_TRAINING | {"batch_size": batch, "images_seen": 16 * batch}  # too few to be compiled
-        run = _Run(gahb.Recipe("bench", {}, images, **how), images, device, None)
-        run.net.train()
-        run.step(NoSignals())
-        return lambda: run.step(NoSignals())
+        take = training_step(images, device, **scales.LAPTOP_TRAINING | {"batch_size": batch, "compile": False})
+        take()
+        return take
 
-    net = shipped_network(device)
-    fit("training step, 16 images", "pixels", lambda d: step(size=round(d**0.5)), (256, 1024, 4096))
-    fit("training step, 16 images of 20x20", "N", lambda n: step(n=n), (100, 1_000, 10_000, 100_000))
-    fit("training step, 20x20", "batch", lambda b: step(batch=b), (4, 16, 64))
+    net = pretrained_network(device)
+    fit("training step, 16 images", "pixels", lambda d: small_step(size=round(d**0.5)), (256, 1024, 4096))
+    fit("training step, 16 images of 20x20", "N", lambda n: small_step(n=n), (100, 1_000, 10_000, 100_000))
+    fit("training step, 20x20", "batch", lambda b: small_step(batch=b), (4, 16, 64))
     fit(
         "full Jacobian", "pixels", lambda d: lambda: gahb.jacobian(net, a_face(round(d**0.5), device)), (256, 576, 1024)
     )
@@ -298,9 +294,8 @@ def growth(device):
     return "\n".join(lines)
 
 
-def shipped_network(device):
-    recipe = shipping.shipped_recipe("laptop", "faces-S1-N10000")
-    return gahb.load_or_train(recipe, device=str(device))
+def pretrained_network(device):
+    return gahb.load_or_train(pretrained_recipe("laptop", "faces-S1-N10000"), device=device)
 
 
 def machine(device):
@@ -320,17 +315,17 @@ def paper_cost(rate, device):
     )
     text += f"they take {PAPER_IMAGES / rate / 3600:,.0f} hours."
     if device.type != "cuda":
-        hours = operations / (GPU_SHARE * H100) / 3600
-        text += (
-            f" An H100 at {GPU_SHARE:.0%} of its {H100 / 1e12:.0f} TFLOP/s in bfloat16 would take {hours:.1f} hours: "
-        )
-        text += "an estimate, no GPU was measured."
+        hours = operations / (GPU_FRACTION * H100) / 3600
+        text += f" An H100 at {GPU_FRACTION:.0%} of its {H100 / 1e12:.0f} TFLOP/s in bfloat16 would take "
+        text += f"{hours:.1f} hours: an estimate, no GPU was measured."
     return text
 
 
 def main():
     device, table, begun = pick_device("auto"), Table(), time.monotonic()
-    rate = training(table, device)
+    keep_freed_memory()  # as a training process does; the plain training gains by it too
+    batch, repeats = (512, 20) if device.type == "cuda" else (128, 3)
+    rate = training(table, device, batch, scales.PAPER_TRAINING, repeats)
     for part in (jacobians, large_jacobians, sampling, images):
         part(table, device)
     grown, whole = growth(device), whole_run.table()

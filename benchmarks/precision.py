@@ -1,8 +1,9 @@
-"""Does bfloat16 lose anything? Two trainings that differ in the precision of their products alone.
+"""Does bfloat16 lose anything? Two trainings that differ only in the precision of their products.
 
-``python benchmarks/precision.py FACES`` trains a denoiser of 10,000 faces by the laptop scale's recipe, for a fifth of
-its images, in float32 and in bfloat16, from one seed and so on the same batches and noise, and writes the test PSNR of
-both to ``benchmarks/precision.md`` and ``benchmarks/precision.png``. It ends with 1 if they differ by more than 0.1 dB.
+``python benchmarks/precision.py FACES`` trains a network on 10,000 faces by the laptop scale's recipe, for a fifth of
+its images, in float32 and in bfloat16, from the same seed, thus on the same batches and noise. It writes the test PSNR
+of both to ``benchmarks/precision.md`` and ``benchmarks/precision.png``, and exits with 1 if they differ by more than
+0.1 dB.
 """
 
 import sys
@@ -25,7 +26,7 @@ def main(faces):
     images, tables, seconds = photographs.part("S1"), {}, {}
     for precision in ("float32", "bfloat16"):
         how = scale.training | {"precision": precision, "images_seen": IMAGES_SEEN}
-        net = gahb.train(images, gahb.Recipe(precision, {"class": "faces"}, images, **how))
+        net = gahb.train(images, gahb.Recipe(precision, {"class": "faces"}, **how))
         tables[precision] = metrics.psnr_table(net, photographs.test, scale.sigmas, 0).mean(1)
         seconds[precision] = net.history[-1]["seconds"]
     differences = tables["bfloat16"] - tables["float32"]
@@ -43,11 +44,11 @@ def main(faces):
         "![test PSNR of both](precision.png)",
     ]
     HERE.with_suffix(".md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    fig = figures.new(4.8, 3.4)
+    fig = plotting.new(4.8, 3.4)
     ax = fig.subplots()
     for (precision, table), mark in zip(tables.items(), ("o-", "x--"), strict=True):
         ax.plot(scale.input_db, table, mark, label=precision)
-    figures.psnr_axes(ax)
+    plotting.psnr_axes(ax)
     ax.legend(fontsize=8)
     fig.savefig(HERE.with_suffix(".png"), dpi=110)
     print(text[2])

@@ -1,8 +1,8 @@
 """What a minute of training buys: recipes compared at equal time, on one thread.
 
-``python benchmarks/recipes.py FACES [SECONDS]`` trains each variant for SECONDS of one core on 10,000 faces
-of 20x20, and on disks, and writes ``benchmarks/recipes.md``: test PSNR over noise levels, and how far the
-Jacobian is from symmetric and non-negative. Each row differs from the laptop scale's recipe by what it says.
+``python benchmarks/recipes.py FACES [SECONDS]`` trains each variant for SECONDS of one core on 10,000 faces of 20x20,
+and on disks, and writes ``benchmarks/recipes.md``: test PSNR over noise levels, and how far the Jacobian is from
+symmetric and non-negative. Each row differs from the laptop scale's recipe as its name says.
 """
 
 import sys
@@ -58,10 +58,10 @@ DISKS = {
 
 
 def recipe_for(images, how, seconds):
-    """A training in float32, of as many images as take so many seconds here."""
-    how = how | {"precision": "float32", "images_seen": 60 * how["batch_size"]}
-    trial = gahb.Recipe("trial", {"class": "faces"}, images, **how)
-    gahb.train(images, trial, progress=False)  # compiles, fills caches
+    """A training in float32, not compiled, of as many images as take so many seconds here."""
+    how = how | {"precision": "float32", "compile": False, "images_seen": 60 * how["batch_size"]}
+    trial = gahb.Recipe("trial", {"class": "faces"}, **how)
+    gahb.train(images, trial, progress=False)  # fills caches
     begun = time.process_time()
     gahb.train(images, trial, progress=False)
     rate = trial.images_seen / (time.process_time() - begun)
@@ -69,7 +69,7 @@ def recipe_for(images, how, seconds):
 
 
 def measured(net, test):
-    """Mean test PSNR at each noise level; asymmetry, lowest eigenvalue and negative share of the Jacobian."""
+    """Mean test PSNR at each noise level; asymmetry, lowest eigenvalue and negative fraction of the Jacobian."""
     levels = [10 ** (-db / 20) for db in INPUT_DB]
     psnr = metrics.psnr_table(net, test, levels, 0).mean(1).tolist()
     rows = []
@@ -81,9 +81,9 @@ def measured(net, test):
 
 
 def compared(laptop, variants, images, test, seconds):
-    """A Markdown table, a row a variant of the laptop scale's recipe."""
+    """A Markdown table with one row for each variant of the laptop scale's recipe."""
     columns = ["recipe", "parameters", "images", *(f"{db} dB" for db in INPUT_DB)]
-    columns += ["asymmetry", "lowest", "negative share"]
+    columns += ["asymmetry", "lowest", "negative fraction"]
     table = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
     for name, changes in variants.items():
         recipe = recipe_for(images, laptop | changes, seconds)
@@ -98,7 +98,7 @@ def compared(laptop, variants, images, test, seconds):
 
 def main(faces, seconds=100.0):
     photographs = datasets.faces(faces, 20, 10_000, 500)
-    with ProcessPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:  # a core each
+    with ProcessPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:  # one core each
         on_faces = pool.submit(compared, LAPTOP_TRAINING, FACES, photographs.part("S1"), photographs.test, seconds)
         disks, test = datasets.disks(10_000, 32), datasets.disks(128, 32, seed=1)
         on_disks = pool.submit(compared, LAPTOP_TRAINING | SMALL_NOISE, DISKS, disks, test, 2 * seconds)

@@ -1,4 +1,4 @@
-"""The plain way to do each thing, written from the paper without thought of speed; what `bench.py` compares with."""
+"""A plain implementation of each thing, written from the paper without regard to speed; `bench.py` compares with it."""
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ def network(depth, channels):
 
 
 def training(images, depth, channels, batch, device="cpu"):
-    """A generator that takes a training step whenever it is asked for a value."""
+    """A generator that takes one training step for each value."""
     net = network(depth, channels).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     while True:
@@ -45,7 +45,7 @@ def training(images, depth, channels, batch, device="cpu"):
 
 
 def jacobian_rows(denoiser, y, rows):
-    """Some rows of the Jacobian: one backward pass a pixel through one graph."""
+    """Some rows of the Jacobian: one backward pass per pixel through one graph."""
     y = y.clone().requires_grad_()
     output = denoiser(y).flatten()
     return torch.stack([torch.autograd.grad(output[i], y, retain_graph=True)[0].flatten() for i in rows])

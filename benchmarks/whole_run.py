@@ -1,7 +1,7 @@
 """Where the time of the six notebooks goes: kernels, imports, training, Jacobians, sampling, drawing.
 
-Each notebook's code is run under Python's profiler in a process of its own, with one store, in their order.
-What a notebook calls directly is counted by the module that it calls.
+Each notebook's code runs under Python's profiler in its own process, one after another with the same store. The time
+of what a notebook calls directly is counted by the module that it calls.
 """
 
 import cProfile
@@ -16,18 +16,18 @@ from pathlib import Path
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 KINDS = {  # of the module that a notebook calls
-    "jacobian.py": "Jacobians",
+    "jacobians.py": "Jacobians",
     "bases.py": "Jacobians",
     "sampling.py": "sampling",
     "metrics.py": "evaluation",
-    "thresholding.py": "evaluation",
+    "rivals.py": "evaluation",
     "optimal.py": "evaluation",
-    "figures.py": "drawing",
+    "plotting.py": "drawing",
 }
 
 
 def code(notebook, **parameters):
-    """The code of a notebook, its parameters replaced."""
+    """The code of a notebook, with its parameters replaced."""
     import jupytext
 
     cells = [cell for cell in jupytext.read(notebook).cells if cell.cell_type == "code"]
@@ -36,12 +36,12 @@ def code(notebook, **parameters):
 
 
 def kind(file, name):
-    """What the time of a function that a notebook calls is spent on."""
+    """What a function that a notebook calls spends its time on."""
     if name in ("_find_and_load", "_handle_fromlist"):
         return "imports"
-    if name == "decorate_context":  # torch.no_grad: of what notebooks call, only gahb.sample is under it
+    if name == "decorate_context":  # torch.no_grad: of what notebooks call, only gahb.sample has it
         return "sampling"
-    if name == "denoiser":
+    if name == "network" and Path(file).name == "notebook.py":
         return "training"
     if name == "save" or "matplotlib" in file:
         return "drawing"
@@ -67,7 +67,7 @@ def profiled(notebook, folder):
 
 
 def kernel():
-    """Seconds from nothing to a Jupyter kernel that has run an empty cell, and its end."""
+    """Seconds to start a Jupyter kernel, run an empty cell, and end the kernel."""
     import nbformat
     from nbclient import NotebookClient
 

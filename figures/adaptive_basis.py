@@ -1,6 +1,6 @@
 """The picture of the README: a geometric image, and the vectors in which a denoiser shrinks it.
 
-Run with ``python figures/adaptive_basis.py``; trains one small network first, about a quarter of an hour.
+Run with ``python figures/adaptive_basis.py``; it first trains a small network, which takes a quarter of an hour.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """What the networks of the paper's size do, without a picture of the data set: a public face, and samples.
 
 Figures 2, 3 and 6 of the report show faces of the data set. At 40x40 those are the data themselves, which may not be
-passed on; so this draws the adaptive basis at a face of the public domain (scikit-image's astronaut, NASA), and samples
-of two networks from the same noise. Run with ``python figures/paper_short.py FACES``; writes
+redistributed. So this draws the adaptive basis at a face in the public domain (scikit-image's astronaut, NASA), and
+samples of two networks from the same noise. Run with ``python figures/paper_short.py FACES``; writes
 ``figures/paper-short/public_face.png`` and ``samples.png``.
 """
 
@@ -18,17 +18,20 @@ from gahb import bases
 from gahb.companion import plotting, scales
 
 FOLDER, SIGMA, SAMPLES = Path(__file__).parent / "paper-short", 0.15, 10
-SIGMA_END = 0.002  # samples from mean 0 are dark, and the scale's 0.01 is noise that one sees beside their contrast
+SIGMA_END = 0.002  # samples from mean 0 are dark: noise of the scale's 0.01 would be visible in them
 
 scale = scales.get("paper-short")
 photographs = scales.faces(scale, sys.argv[1])
-denoisers = {part: gahb.load_or_train(scales.photograph_recipe(scale, photographs, part)) for part in ("S1", "S2")}
+recipes = {part: scales.photograph_recipe(scale, photographs, part) for part in ("S1", "S2")}
+networks = {
+    part: gahb.load_or_train(recipe, scales.training_images(recipe, photographs)) for part, recipe in recipes.items()
+}
 made_by = {"script": "figures/paper_short.py"}
 plotting.style()
 
 # Cropped as CelebA's are.
 face = transform.resize(data.astronaut()[40:220, 135:315].mean(2) / 255, (40, 40), anti_aliasing=True)
-at = bases.analyse(denoisers["S1"], torch.from_numpy(face).float()[None], SIGMA)
+at = bases.analyse(networks["S1"], torch.from_numpy(face).float()[None], SIGMA)
 shrinkage = at.basis.shrinkage
 rank = bases.effective_rank(shrinkage)
 print(
@@ -46,7 +49,7 @@ plotting.vector_grid(right, at.basis.vectors[chosen], plotting.shrinkage_titles(
 plotting.save(fig, "public_face", FOLDER, made_by)
 
 noise = gahb.gaussian_noise(SAMPLES, (1, 40, 40), seed=2)
-samples = {part: gahb.sample(net, noise, scale.step_size, SIGMA_END).images for part, net in denoisers.items()}
+samples = {part: gahb.sample(net, noise, scale.step_size, SIGMA_END).images for part, net in networks.items()}
 print(
     "similarity:", gahb.cosine_similarity(*samples.values()), gahb.cosine_similarity(*samples.values(), centered=True)
 )

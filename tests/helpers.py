@@ -29,7 +29,7 @@ from gahb.training.store import identity, load_or_train
 
 # --- training and the store -------------------------------------------------------------------------------------------
 
-TINY = {"network_kwargs": {"depth": 3, "channels": 4}, "batch_size": 8}
+TINY = {"network_kwargs": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 160, "compile": False}
 
 
 def pixels(n: int = 12, channels: int = 1, seed: int = 0) -> Tensor:
@@ -39,8 +39,8 @@ def pixels(n: int = 12, channels: int = 1, seed: int = 0) -> Tensor:
 
 
 def recipe(name: str = "tiny", **changes: object) -> Recipe:
-    """A training of twenty steps that takes a few hundredths of a second; its images are ``pixels()``."""
-    return Recipe(name, **({"data": {"class": "random"}, "images_seen": 160} | TINY | changes))
+    """A training that takes a few hundredths of a second; its images are ``pixels()``."""
+    return Recipe(name, **({"data": {"class": "random"}} | TINY | changes))
 
 
 def get(root: Path, asked: Recipe | None = None, images: Tensor | None = None, **options: object) -> nn.Module:
@@ -57,6 +57,15 @@ def folder_of(root: Path) -> Path:
 def contents(root: Path) -> dict[str, bytes]:
     """All files below a folder."""
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+def trained(images: Tensor | None = None, **settings: object) -> nn.Module:
+    """``train`` with tiny settings, on ``pixels()`` unless other images are given."""
+    return train(pixels() if images is None else images, **({"progress": False} | TINY | settings))
+
+
+def without_seconds(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{key: row[key] for key in ("images", "loss", "learning_rate")} for row in history]
 
 
 def assert_same_weights(first: nn.Module, second: nn.Module) -> None:

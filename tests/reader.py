@@ -1,4 +1,4 @@
-"""A reader in a real browser: what the browser tests share. Debian's Chromium, driven by selenium."""
+"""What the tests of pages and notebooks in a browser share: Debian's Chromium, driven by selenium; `make docs`."""
 
 import importlib.util
 import json
@@ -40,8 +40,19 @@ return image.complete && image.naturalWidth ? canvas.toDataURL() : "";
 """
 
 
+def build_docs(root, *executed):
+    """Build the pages of `make docs` in ``root / "docs"``, with executed notebooks; returns the status and messages."""
+    shutil.copytree(project() / "tools" / "docs", root / "source")
+    (root / "source" / "runs" / "smoke").mkdir(parents=True)
+    for path in executed:
+        shutil.copy(path, root / "source" / "runs" / "smoke")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-nq", root / "source", root / "docs"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
 def home_with(home, notebooks, settings=None):
-    """A reader's folder: the notebooks, their figures beside them, and nobody's settings but these."""
+    """Make a reader's folder: the notebooks, their figures beside them, and only these settings of Jupyter."""
     shutil.copytree(project() / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(project() / "pyproject.toml", home)  # pairs the notebooks
     for notebook in notebooks:
@@ -56,7 +67,7 @@ def home_with(home, notebooks, settings=None):
 
 @contextmanager
 def jupyterlab(home):
-    """A JupyterLab on that folder; yields a function from a path in it to its address."""
+    """Run JupyterLab on that folder; yields a function from a path in it to its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -104,7 +115,7 @@ def answers(address):
 
 
 def wait(condition, seconds, what):
-    """What ``condition`` returns, as soon as it is true."""
+    """Return what ``condition`` returns, as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
@@ -131,13 +142,13 @@ def errors(browser):
 
 
 def pixels(browser):
-    """The picture of the explorer, or nothing."""
+    """Return the picture of the explorer, or nothing."""
     images = find(browser, "img.widget-image")
     return images and browser.execute_script(PIXELS, images[0])
 
 
 def slider(browser, label):
-    """A slider of the explorer, in sight, and its handle."""
+    """Return a slider of the explorer, scrolled into view, and its handle."""
     found = browser.find_element("xpath", f"//div[contains(@class, 'widget-slider')][label = '{label}']")
     handle = found.find_element("css selector", ".noUi-handle")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", handle)

@@ -2,7 +2,7 @@
 
     python tests/soak.py NEW_STORE [SEED]
 
-Each round but the last is killed, with all its processes; the last one ends, and a notebook reads the store.
+Each round but the last is killed, with all its processes; the last one runs to its end, and a notebook reads the store.
 """
 
 import csv
@@ -20,23 +20,23 @@ from pathlib import Path
 from gahb._util.files import read_tensors
 from gahb.companion import scales
 from gahb.companion.cli import main as gahb
-from gahb.training import loop, parallel
+from gahb.training import loop
 from gahb.training.store import identity
 
 ROUNDS = 10
-training.CHECKPOINT_SECONDS = 0.3  # so that kills meet checkpoints; the processes that train import this file too
+loop.CHECKPOINT_SECONDS = 0.3  # so that kills meet checkpoints; the processes that train import this file too
 
 
 def start(said, *arguments):
-    """Begin a gahb command in a process group of its own, which says what it says into the file ``said``."""
+    """Start a gahb command in its own process group, with its output in the file ``said``."""
     call = [sys.executable, __file__, "gahb", *map(str, arguments)]
     return subprocess.Popen(call, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def kill_at(process, store, more, seconds):
-    """Kill all its processes ``seconds`` after ``more`` denoisers were added to the store."""
-    goal = load_or_train(store) + more
-    while load_or_train(store) < goal and process.poll() is None:
+    """Kill all its processes ``seconds`` after ``more`` networks were added to the store."""
+    goal = trained(store) + more
+    while trained(store) < goal and process.poll() is None:
         time.sleep(0.1)
     try:
         process.wait(seconds)
@@ -44,12 +44,12 @@ def kill_at(process, store, more, seconds):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def load_or_train(store):
+def trained(store):
     return len(list(store.glob("*/weights.safetensors")))
 
 
 def faults(store):
-    """A sentence on each file that is not whole. What a kill may leave is a file under its temporary name."""
+    """A sentence on each file that is not intact. A kill may leave only files under temporary names."""
     found = [f"{file.relative_to(store)} was set aside" for file in store.rglob("*.damaged")]
     for file in sorted(file for file in store.rglob("*") if file.is_file()):
         try:
@@ -76,7 +76,8 @@ def parse_history(file):
 
 def faults_at_the_end(store):
     """What is missing from a finished store, or left over in it."""
-    recipes = jobs.chosen_recipes(scales.get("smoke"), store=store)
+    scale = scales.get("smoke")
+    recipes = scales.recipes(scale, scales.faces(scale), scales.scenes(scale))
     missing = {identity(recipe) for recipe in recipes} - {path.parent.name for path in store.glob("*/weights.*")}
     found = [f"{name} is missing" for name in sorted(missing)]
     found += [f"{file.relative_to(store)} is left over" for file in store.rglob("*.tmp")]
@@ -86,7 +87,7 @@ def faults_at_the_end(store):
 
 def tell(number, what, store, found):
     counts = [len(list(store.glob(f"*/{name}"))) for name in ("weights.*", "checkpoint.*", ".*.tmp")]
-    held = "{} denoisers, {} checkpoints, {} half-written files".format(*counts)
+    held = "{} networks, {} checkpoints, {} half-written files".format(*counts)
     print(f"round {number:2}: {what}; {held}; {'; '.join(found) or 'all verify'}", flush=True)
     return found
 

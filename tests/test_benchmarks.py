@@ -1,4 +1,4 @@
-"""The benchmark: what it compares with does the same work, its bars can be missed, its notebooks' time adds up."""
+"""The benchmark: what it compares with does the same work, its bars can be missed, its notebooks' times add up."""
 
 import subprocess
 import sys
@@ -34,6 +34,13 @@ def test_the_reference_trains():
     assert sum(losses[-5:]) < sum(losses[:5]) / 2
 
 
+def test_a_benchmarked_step_is_a_step_of_a_training():
+    images = datasets.disks(16, 12)
+    how = {"network_kwargs": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 8}
+    loss = bench.training_step(images, torch.device("cpu"), **how)()
+    assert float(loss) == gahb.train(images, **how, progress=False).history[0]["loss"]
+
+
 def test_the_reference_computes_what_we_do(net):
     y = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     rows = reference.jacobian_rows(net, y, range(0, 64, 5))
@@ -66,7 +73,7 @@ def test_a_bar_is_held_or_missed(capsys):
 
 
 def test_memory_is_this_process_own():
-    """256 MB more are seen, and not much else; in a process that has not held more before."""
+    """256 MB more are found, and not much else, in a process that has not held more before."""
     code = (
         "import bench, torch; before = bench.peak_memory(); x = torch.ones(2**26); print(bench.peak_memory() - before)"
     )
@@ -106,10 +113,10 @@ def test_time_is_counted_by_what_a_notebook_calls(tmp_path):
 @pytest.mark.parametrize(
     ("file", "name", "kind"),
     [
-        ("/x/gahb/notebook.py", "denoiser", "training"),
-        ("/x/gahb/notebook.py", "save", "drawing"),
+        ("/x/gahb/companion/notebook.py", "network", "training"),
+        ("/x/gahb/companion/notebook.py", "save", "drawing"),
         ("/x/torch/utils/_contextlib.py", "decorate_context", "sampling"),
-        ("/x/gahb/figures.py", "decay", "drawing"),
+        ("/x/gahb/companion/plotting.py", "decay", "drawing"),
         ("/x/matplotlib/axes/_axes.py", "plot", "drawing"),
         ("/x/gahb/metrics.py", "psnr_table", "evaluation"),
         ("/x/numpy/metrics.py", "mean", "the rest"),

@@ -1,9 +1,12 @@
-"""A reader with Lab's dark theme: notebook 05, Run All; bars that move, figures on white paper, its explorer."""
+"""A reader with Lab's dark theme: notebook 05, Run All; bars that move, figures on white, its explorer."""
 
 import pytest
 from reader import MISSING, chromium, errors, home_with, jupyterlab, pixels, readout, run_all, slider, wait
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no browser test: {', '.join(MISSING)} not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"no browser test: {', '.join(MISSING)} not installed"),
+]
 
 NOTEBOOK = "05_manifolds.ipynb"
 DARK = {"apputils-extension/themes": {"theme": "JupyterLab Dark"}}
@@ -48,7 +51,7 @@ def test_every_cell_runs(seen):
     assert errors(seen[0]) == []
 
 
-def test_bars_move_while_a_denoiser_is_trained(seen):
+def test_bars_move_while_a_network_is_trained(seen):
     widths = {}
     for label, width in seen[1]:
         widths.setdefault(label.partition(":")[0], set()).add(width)  # the label ends with the percentage

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -12,14 +12,15 @@ import cloudpickle
 import pytest
 import torch
 from click.testing import CliRunner
-from test_cli import tiny
-from test_store import assert_undisturbed, recipe
+from helpers import assert_undisturbed, pixels, recipe
 
+from gahb.companion import scales
 from gahb.companion.cli import main
-from gahb.training import cluster, loop, parallel
+from gahb.training import cluster, loop, step
 from gahb.training.cluster import submit
 from gahb.training.store import has, identity, load, stored
 
+TASK = (recipe(), pixels())
 DISTURBED = {  # the signal, and the step in whose middle it comes, in each run; step 0 is before the training
     "preempted": (signal.SIGUSR2, [5]),
     "timed-out": (signal.SIGUSR2, [0, 5]),
@@ -30,13 +31,13 @@ DIVERGING = recipe("diverging", learning_rate=1e30)
 
 @dataclass(frozen=True)
 class Disturbed(cluster.Training):
-    """A job that gets its signals, and writes down how many steps each run began."""
+    """A job that gets its signals, and writes down how many steps each run began; it saves after each step."""
 
     def __call__(self):
         notes = self.store / f"{self.recipe.name}-steps"
         signalled, steps = DISTURBED.get(self.recipe.name, (None, []))
         run = len(notes.read_text().split()) if notes.exists() else 0
-        inner, begun = training.draw_sigmas, [0]
+        inner, begun = step.draw_sigmas, [0]
 
         def disturb():
             if steps[run : run + 1] == begun:
@@ -49,7 +50,7 @@ class Disturbed(cluster.Training):
 
         try:
             disturb()
-            with patch.object(training, "draw_sigmas", draw):
+            with patch.object(step, "draw_sigmas", draw), patch.object(loop, "CHECKPOINT_SECONDS", -1):
                 super().__call__()
         finally:
             with notes.open("a") as file:
@@ -64,7 +65,8 @@ class Root:
 
     def submit(self, timeouts, time_limit, *recipes):
         with patch.object(cluster, "TIMEOUTS", {"local": timeouts}):
-            return submit(recipes, "local", self.folder, "cpu", time_limit, echo=self.said.append)
+            tasks = [(recipe, pixels()) for recipe in recipes]
+            return submit(tasks, "local", self.folder, "cpu", time_limit, echo=self.said.append)
 
     def steps(self, name):
         return (self.folder / f"{name}-steps").read_text().split()
@@ -72,7 +74,7 @@ class Root:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Four jobs at once; then the one whose time-outs were used up."""
+    """Four jobs at once; then again the one that used up its time-outs."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     root, former = Root(tmp_path_factory.mktemp("store")), torch.get_num_threads()
     torch.set_num_threads(1)  # as in the jobs: another number of threads may round otherwise
@@ -90,51 +92,58 @@ def root(tmp_path_factory):
 def reported(root, asked):
     """What a second submission says of a job that failed, without submitting anything."""
     said = []
-    with patch.object(cluster, "_submitted", lambda executor, work: SimpleNamespace(job_id="99")):
-        submit([asked], "local", root.folder, echo=said.append)
-    assert said[0] == "0 of 1 denoisers are in the store" and said[2] == f"{asked.name} is job 99"
+    with patch("submitit.LocalExecutor.submit", lambda executor, work: SimpleNamespace(job_id="99")):
+        submit([(asked, pixels())], "local", root.folder, echo=said.append)
+    assert said[0] == "0 of 1 networks are in the store" and said[2] == f"{asked.name} is job 99"
     return said[1]
 
 
+@pytest.mark.slow
 def test_each_job_ends_with_the_bits_of_an_undisturbed_run(root):
     for name in ("preempted", "timed-out"):
-        assert_undisturbed(load(root.folder / identity(recipe(name)), recipe=recipe(name)))
+        assert_undisturbed(load(root.folder / identity(recipe(name)), images=pixels()))
 
 
-def test_a_preempted_job_queues_again_and_goes_on_from_its_checkpoint(root):
+@pytest.mark.slow
+def test_a_preempted_job_queues_again_and_resumes_from_its_checkpoint(root):
     assert root.steps("preempted") == ["5", "16"]  # of twenty, the fifth was interrupted and undone
     (log,) = (root.folder / "jobs" / identity(recipe("preempted"))).glob("*.out")
     assert "this job is preempted" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_job_queues_again_at_its_time_limit_but_not_for_ever(root):
     assert root.steps("timed-out") == ["0", "5", "16"]  # the third is another job
     (line,) = (line for line in root.said if "FAILED" in line)
     assert re.fullmatch(r"timed-out FAILED: job \d+: Job not requeued because: timed-out too many times\.", line)
 
 
+@pytest.mark.slow
 def test_a_stopped_job_keeps_its_checkpoint(root):
     assert root.steps("stopped") == ["5"]
     assert (root.folder / identity(recipe("stopped")) / "checkpoint.safetensors").is_file()
     assert re.fullmatch(r"stopped FAILED: job \d+: it was stopped.*is kept", reported(root, recipe("stopped")))
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_is_reported_when_it_is_submitted_again(root):
     sentence = r"diverging FAILED: job \d+: the training of diverging failed after .*Lower learning_rate \(1e\+30\).*"
     assert re.fullmatch(sentence, reported(root, DIVERGING))
     assert not has(DIVERGING, root.folder)
 
 
-def test_jobs_are_no_denoisers(root):
+@pytest.mark.slow
+def test_jobs_are_no_networks(root):
     names = ["preempted", "timed-out"]
     assert [row["recipe"]["name"] for row in stored(root.folder)] == names
-    assert "2 denoisers" in CliRunner().invoke(main, ["list", "--store", str(root.folder)]).output
     for name in names:  # their images are no longer needed
         assert not list((root.folder / "jobs" / identity(recipe(name))).glob("*_submitted.pkl"))
 
 
+@pytest.mark.slow
 def test_gahb_train_on_a_cluster(monkeypatch, tmp_path):
-    tiny(monkeypatch)
+    fast = scales.SMOKE_TRAINING | {"images_seen": 64, "network_kwargs": {"depth": 2, "channels": 2}}
+    monkeypatch.setitem(scales.SCALES, "smoke", replace(scales.get("smoke"), synthetic_training=fast, class_N=8))
     submitted, inner = [], cluster.submit
     monkeypatch.setattr(cluster, "submit", lambda *arguments: submitted.extend(inner(*arguments)))
     arguments = ["train", "--only", "disks", "--store", str(tmp_path), "--cluster", "local"]
@@ -144,14 +153,7 @@ def test_gahb_train_on_a_cluster(monkeypatch, tmp_path):
     assert f"disks-N8 is job {job.job_id}\nsubmitted: 1. Logs are in {tmp_path / 'jobs'}; kill" in first.output
     assert job._process.wait() == 0
     second = CliRunner().invoke(main, arguments)
-    assert second.output == "1 of 1 denoisers are in the store\n" and len(submitted) == 1
-
-
-def test_who_is_being_trained_gets_no_second_job(tmp_path):
-    said = []
-    with cluster.stores.locked(tmp_path / identity(recipe())):
-        assert submit([recipe()], "local", tmp_path, echo=said.append) == []
-    assert said == ["0 of 1 denoisers are in the store", "tiny has a job already, or is being trained"]
+    assert second.output == "1 of 1 networks are in the store\n" and len(submitted) == 1
 
 
 # --- Slurm's commands, faked ------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def command(path, text):
 def test_what_slurm_is_told(slurm, tmp_path):
     said = []
     options = ["partition=gpu", "gpus_per_node=1", "exclusive", "comment=a b"]
-    (job,) = submit([recipe()], "slurm", tmp_path / "store", time_limit=5401, options=options, echo=said.append)
+    (job,) = submit([TASK], "slurm", tmp_path / "store", time_limit=5401, options=options, echo=said.append)
     place = tmp_path / "store" / "jobs" / identity(recipe())
     lines = (place / "17_submission.sh").read_text().splitlines()
     told = {line for line in lines if line.startswith("#SBATCH")}
@@ -189,19 +191,20 @@ def test_what_slurm_is_told(slurm, tmp_path):
     } <= told  # fmt: skip
     work = job.submission().function
     assert isinstance(work, cluster.Training)
-    assert (work.store, work.device, work.recipe.images.shape) == (tmp_path / "store", "auto", recipe().images.shape)
+    assert (work.store, work.device, work.recipe) == (tmp_path / "store", "auto", recipe())
+    assert torch.equal(work.images, pixels())
     assert work.checkpoint().function is work
     assert "squeue --me" in said[-1] and "scancel" in said[-1]
 
 
 def test_who_is_in_the_queue_gets_no_second_job(slurm, tmp_path):
-    asked = [recipe(), recipe("other")]
+    asked = [TASK, (recipe("other"), pixels())]
     assert len(submit(asked[:1], "slurm", tmp_path, echo=print)) == 1
     (slurm / "queue").write_text("3\n17\n")
     command(slurm / "sbatch", "echo Submitted batch job 18")
     said = []
     assert [job.job_id for job in submit(asked, "slurm", tmp_path, echo=said.append)] == ["18"]
-    assert "tiny has a job already, or is being trained" in said
+    assert "tiny has a job already" in said
     (slurm / "queue").write_text("18\n")  # it has ended, and left no network and no log
     assert [job.job_id for job in submit(asked, "slurm", tmp_path, echo=print)] == ["18"]
 
@@ -209,20 +212,19 @@ def test_who_is_in_the_queue_gets_no_second_job(slurm, tmp_path):
 def test_what_slurm_refuses(slurm, tmp_path):
     command(slurm / "sbatch", "echo sbatch: error: invalid partition specified: gpuu >&2; exit 1")
     with pytest.raises(RuntimeError, match=r"^Slurm refused the job of tiny: sbatch: error: invalid partition"):
-        submit([recipe()], "slurm", tmp_path, options=["partition=gpuu"], echo=print)
-    assert not [file for file in (tmp_path / "jobs").rglob("*") if file.is_file()]
+        submit([TASK], "slurm", tmp_path, options=["partition=gpuu"], echo=print)
     command(slurm / "squeue", "echo squeue: error: Unable to contact slurm controller >&2; exit 1")
     with pytest.raises(RuntimeError, match=r"^Slurm does not answer: squeue: error: Unable to contact"):
-        submit([recipe()], "slurm", tmp_path, echo=print)
+        submit([TASK], "slurm", tmp_path, echo=print)
 
 
-def test_a_job_that_ended_without_a_word_names_its_log(slurm, tmp_path):
-    submit([recipe()], "slurm", tmp_path, echo=print)
+def test_a_job_that_gave_no_reason_names_its_log(slurm, tmp_path):
+    submit([TASK], "slurm", tmp_path, echo=print)
     log = tmp_path / "jobs" / identity(recipe()) / "17_0_log.out"
     log.write_text("slurmstepd: error: Detected 1 oom_kill event\n")
     said = []
-    submit([recipe()], "slurm", tmp_path, echo=said.append)
-    assert said[1] == f"tiny FAILED: job 17: it ended without a word; its log is {log}"
+    submit([TASK], "slurm", tmp_path, echo=said.append)
+    assert said[1] == f"tiny FAILED: job 17: it gave no reason; its log is {log}"
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -231,38 +233,37 @@ def test_a_job_that_ended_without_a_word_names_its_log(slurm, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("local", {"time_limit": 0}), "the time limit must be positive, got 0 seconds"),
+        (("local", {"time_limit": 0}), "time_limit must be a positive number, got 0"),
         (("local", {"options": ["partition=gpu"]}), "--slurm partition=gpu is for --cluster slurm"),
         (("moon", {}), "cluster must be one of slurm, local, got 'moon'"),
         (("slurm", {"options": ["Partition gpu"]}), "takes an option of sbatch such as partition=gpu, got 'Partition"),
         (("slurm", {"options": ["x=1\nrm"]}), "takes an option of sbatch"),
-        (("slurm", {"options": ["time=5"]}), "--slurm time: gahb sets that itself; give --time-limit in seconds"),
-        (("slurm", {"options": ["job_name=a"]}), "--slurm job-name: gahb sets that itself; leave it out"),
+        (("slurm", {"options": ["time=5"]}), "--slurm time: gahb sets that itself; the time is --time-limit"),
+        (("slurm", {"options": ["job_name=a"]}), "--slurm job-name: gahb sets that itself"),
     ],
 )
 def test_mistakes_get_one_sentence(arguments, sentence, slurm, tmp_path):
     kind, options = arguments
     with pytest.raises(ValueError, match=sentence):
-        submit([recipe()], kind, tmp_path, echo=print, **options)
+        submit([TASK], kind, tmp_path, echo=print, **options)
 
 
 def test_what_is_missing_gets_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(cluster.shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match=r"^there is no Slurm here: neither sbatch nor srun is found"):
-        submit([recipe()], "slurm", tmp_path, echo=print)
+        submit([TASK], "slurm", tmp_path, echo=print)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(RuntimeError, match="need submitit, which is not installed: pip install submitit"):
-        submit([recipe()], "local", tmp_path, echo=print)
+        submit([TASK], "local", tmp_path, echo=print)
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ("--slurm partition=gpu", "gahb: --slurm partition=gpu needs --cluster slurm"),
-        ("--cluster local --jobs 2", "gahb: --jobs is for training here; with --cluster each denoiser is a job"),
+        ("--cluster local --jobs 2", "gahb: --jobs is for training here; with --cluster"),
     ],
 )
-def test_options_that_do_not_go_together(arguments, sentence, monkeypatch):
-    monkeypatch.setattr(jobs, "chosen_recipes", None)
+def test_options_that_do_not_go_together(arguments, sentence):
     result = CliRunner().invoke(main, ["train", *arguments.split()])
     assert result.exit_code == 1 and sentence in result.stderr

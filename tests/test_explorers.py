@@ -1,7 +1,6 @@
 """The explorers without a browser: values move, the picture follows, and nothing is computed twice."""
 
 import asyncio
-import importlib
 import io
 import json
 import shutil
@@ -14,6 +13,7 @@ from PIL import Image
 
 import gahb
 from gahb import bases, datasets
+from gahb import jacobians as jacobians_module
 from gahb.companion import explorers
 from gahb.training import store
 
@@ -24,12 +24,12 @@ IMAGES = datasets.c_alpha(3, SIZE, 2.0, seed=5)
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A store with a denoiser of this size and one of another."""
+    """A store with a network of this size and one of another."""
     folder = tmp_path_factory.mktemp("a store")
     for size in (SIZE, 16):
         data = {"class": "disks", "n": 8, "size": size, "seed": 0}
         small = {"network_kwargs": {"depth": 3, "channels": 4}, "images_seen": 16, "batch_size": 8}
-        store.trained(gahb.Recipe(f"disks-{size}", data, **small), folder, "cpu", progress=False)
+        store.load_or_train(gahb.Recipe(f"disks-{size}", data, **small), None, folder, "cpu", progress=False)
     return folder
 
 
@@ -42,9 +42,8 @@ def explored(stored):
 @pytest.fixture
 def jacobians(monkeypatch):
     """Count the Jacobians that are computed: the list grows by one for each."""
-    module = importlib.import_module("gahb.jacobian")  # gahb.jacobian is the function
-    calls, real = [], module.jacobian
-    monkeypatch.setattr(module, "jacobian", lambda *args: calls.append(1) or real(*args))
+    calls, real = [], jacobians_module.jacobian
+    monkeypatch.setattr(jacobians_module, "jacobian", lambda *args: calls.append(1) or real(*args))
     return calls
 
 
@@ -87,15 +86,7 @@ def test_moving_k_alone_computes_no_jacobian(jacobians, stored):
     assert len(jacobians) == 3
 
 
-def test_two_explorers_know_nothing_of_each_other(explored, stored):
-    before, other = pixels(explored), explorers.adaptive_basis(gahb.BFCNN(3, 4, seed=2), IMAGES, stored)
-    assert (pixels(other) != before).any()
-    explored.controls["k"].value = 2
-    explored.controls["k"].value = 1
-    assert (pixels(explored) == before).all()
-
-
-def test_denoisers_of_this_size_are_offered_and_used(explored, stored):
+def test_networks_of_this_size_are_offered_and_used(explored, stored):
     own, *others = explored.controls["denoiser"].options
     assert [name.rsplit("-", 1)[0] for name in others] == [f"disks-{SIZE}"]
     before = pixels(explored)
@@ -106,7 +97,7 @@ def test_denoisers_of_this_size_are_offered_and_used(explored, stored):
     assert (pixels(explored) == before).all()
 
 
-def test_a_damaged_denoiser_is_told_and_the_picture_stays(stored, tmp_path):
+def test_a_damaged_network_is_reported_and_the_picture_stays(stored, tmp_path):
     (folder,) = stored.glob(f"disks-{SIZE}-*")
     copy = tmp_path / folder.name
     shutil.copytree(folder, copy)
@@ -114,13 +105,13 @@ def test_a_damaged_denoiser_is_told_and_the_picture_stays(stored, tmp_path):
     (copy / "weights.safetensors").unlink()
     before = explored.picture.value
     explored.controls["denoiser"].value = copy.name
-    assert f"{copy.name} are damaged or gone" in explored.message.value
+    assert f"{copy.name} are damaged or missing" in explored.message.value
     assert explored.picture.value == before
     explored.controls["denoiser"].value = explorers.OWN
     assert explored.message.value == ""
 
 
-def test_a_file_takes_the_place_of_the_image_until_another_is_chosen(explored):
+def test_a_file_replaces_the_image_until_another_is_chosen(explored):
     before = pixels(explored)
     array = (np.random.default_rng(0).random((SIZE, SIZE + 6)) * 255).astype(np.uint8)
     upload(explored, png_bytes(array))
@@ -133,10 +124,10 @@ def test_a_file_takes_the_place_of_the_image_until_another_is_chosen(explored):
     assert (pixels(explored) == before).all()
 
 
-def test_a_file_that_is_no_image_is_told_in_words(explored):
+def test_a_file_that_is_not_an_image_gets_a_sentence(explored):
     before = explored.picture.value
     upload(explored, b"<script>alert(1)</script>")
-    assert "no image that can be read" in explored.message.value
+    assert "not an image that can be read" in explored.message.value
     assert explored.picture.value == before
     explored.controls["file"].value = ()
     assert explored.message.value == ""
@@ -173,8 +164,8 @@ def test_while_a_disk_is_moved_no_jacobian_is_computed(jacobians, monkeypatch):
     net, passes = gahb.UNet(channels=4, blocks=2).eval(), []
     explored = explorers.disk(net, 32)
     net.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
-    monkeypatch.setattr(explorer, "SLOW", -1.0)
-    monkeypatch.setattr(explorer, "REST", 0.2)
+    monkeypatch.setattr(explorers, "SLOW", -1.0)
+    monkeypatch.setattr(explorers, "REST", 0.2)
     moves, seen = (9.0, 9.5, 10.0, 10.5), [explored.picture.value]
 
     async def drag():
@@ -194,11 +185,11 @@ def test_while_a_disk_is_moved_no_jacobian_is_computed(jacobians, monkeypatch):
     assert explored.picture.value == explorers.png(whole) and explored.message.value == ""
 
 
-def test_a_fast_basis_follows_each_move_and_an_error_of_a_slow_one_is_told(jacobians, monkeypatch):
+def test_a_fast_basis_follows_each_move_and_an_error_of_a_slow_one_is_reported(jacobians, monkeypatch):
     explored = explorers.disk(NET, SIZE)
 
     async def move(value, seconds):
-        monkeypatch.setattr(explorer, "SLOW", seconds)
+        monkeypatch.setattr(explorers, "SLOW", seconds)
         explored.controls["row"].value = value
 
     asyncio.run(move(3.0, 60.0))

@@ -4,14 +4,13 @@ import errno
 import os
 import pickle
 import random
-import resource
 import stat
 import warnings
-from contextlib import contextmanager
 
 import pytest
 import safetensors.torch
 import torch
+from helpers import full_disk
 from safetensors import SafetensorError
 
 from gahb._util import files
@@ -27,17 +26,6 @@ TENSORS = {
     "none": torch.zeros(0, 3),
 }
 ABOUT = {"name": "Gesicht ä", "rows": [{"loss": 0.1}], "seen": 3}
-
-
-@contextmanager
-def full_disk(limit):
-    """Writes beyond ``limit`` bytes of a file fail, as the operating system says it."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def names(folder):
@@ -131,7 +119,7 @@ def test_a_pickle_is_never_run(tmp_path):
 
 
 def test_no_permission_is_not_damage(tmp_path, monkeypatch):
-    """Of a file that may not be read safetensors says that it is not there."""
+    """safetensors reports a file without read permission as missing."""
     write_tensors(tmp_path / "t", TENSORS, ABOUT)
 
     def refuse(*args, **kwargs):
@@ -141,13 +129,13 @@ def test_no_permission_is_not_damage(tmp_path, monkeypatch):
         raise FileNotFoundError("No such file or directory")
 
     monkeypatch.setattr(files.Path, "open", refuse)
-    monkeypatch.setattr(_files, "safe_open", gone)
-    with pytest.raises(PermissionError, match="t may not be read; change its permissions"):
+    monkeypatch.setattr(files, "safe_open", gone)
+    with pytest.raises(PermissionError, match=r"t cannot be read now \(Permission denied\); change its permissions"):
         read_tensors(tmp_path / "t")
     assert names(tmp_path) == ["t"]
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOMEM, errno.ESTALE])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE])
 def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, number):
     write_tensors(tmp_path / "t", TENSORS, ABOUT)
 
@@ -156,9 +144,9 @@ def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, number):
 
     with monkeypatch.context() as now:
         now.setattr(files.Path, "open", refuse)
-        with pytest.raises(OSError, match=rf"t cannot be read now \({os.strerror(number)}\); try again") as told:
+        with pytest.raises(OSError, match=rf"t cannot be read now \({os.strerror(number)}\); .*try again") as found:
             read_tensors(tmp_path / "t")
-    assert told.value.errno == number and names(tmp_path) == ["t"]
+    assert found.value.errno == number and names(tmp_path) == ["t"]
     assert read_tensors(tmp_path / "t")[1] == ABOUT
 
 
@@ -203,7 +191,7 @@ def test_full_disk_leaves_what_was_there(tmp_path, room):
     assert names(tmp_path) == ["t"]
 
 
-STAGES = {"save_file": (_files, "save_file"), "fsync": (files.os, "fsync"), "rename": (files.Path, "replace")}
+STAGES = {"save_file": (files, "save_file"), "fsync": (files.os, "fsync"), "rename": (files.Path, "replace")}
 NO_SPACE = (OSError(errno.ENOSPC, "No space left on device"), SafetensorError("while serializing: No space left"))
 
 

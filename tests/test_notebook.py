@@ -1,12 +1,14 @@
 """What every notebook does first, and how a run fails."""
 
 import inspect
+import json
 
 import nbformat
 import pytest
 
-from gahb.companion import notebook
+from gahb.companion import notebook, plotting
 from gahb.companion.reproduce import run_notebook
+from gahb.training import Recipe
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,32 @@ def test_start_takes_the_parameters_of_the_notebooks():
     assert taken == set(notebook.PARAMETERS) - {"denoiser"}  # of notebook 03 alone, which reads it itself
 
 
+def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(plotting, "show", lambda *arguments: None)
+    run = notebook.start("test", store=tmp_path, figures=tmp_path, device="cpu")
+
+    def network(kind):
+        data = {"class": kind, "n": 2, "size": 12, "seed": 0}
+        return run.network(Recipe(kind, data, network_kwargs={"depth": 2, "channels": 2}, images_seen=2, batch_size=2))
+
+    def names(**options):
+        run.save(plotting.new(1, 1), "figure", **options)
+        made_by = json.loads((run.figures / "provenance.json").read_text())["figures"]["figure"]
+        return [name.rpartition("-")[0] for name in made_by["networks"]]
+
+    assert names() == []
+    disks, ray = network("disks"), network("ray")
+    assert names() == ["disks", "ray"]
+    assert names() == ["disks", "ray"]  # none loaded since: all so far
+    network("sinusoids")
+    assert names() == ["sinusoids"]
+    assert names(networks=[ray, disks]) == ["disks", "ray"]
+    assert names(networks=[]) == []
+    run.finish()
+    about = json.loads((run.figures / "provenance.json").read_text())["notebooks"]["test"]
+    assert [name.rpartition("-")[0] for name in about["networks"]] == ["disks", "ray", "sinusoids"]
+
+
 def write_notebook(path, *cells):
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     nb.cells[0].metadata["tags"] = ["parameters"]
@@ -59,7 +87,7 @@ def write_notebook(path, *cells):
     return path
 
 
-START = "from gahb import notebook\nrun = notebook.start('n', scale=scale, store=store, figures=store)"
+START = "from gahb.companion import notebook\nrun = notebook.start('n', scale=scale, store=store, figures=store)"
 
 
 def test_unknown_parameter_is_refused(tmp_path):

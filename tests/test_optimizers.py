@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from gahb.training.loop.optimizers import NEWTON_SCHULZ, RMS, Muon, optimizers, orthogonalized
 
 from gahb.denoisers import BFCNN, UNet
+from gahb.training.optimizers import NEWTON_SCHULZ, RMS, Muon, optimizers, orthogonalized
 
 
 def matrix(m, n, seed=0):

@@ -1,36 +1,36 @@
 """Commands of several processes: what Ctrl-C, SIGTERM and ``kill -9`` leave running. Nothing."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import nbformat
 import pytest
-from reader import wait
-from test_notebook import write_notebook
 
 from gahb.companion.reproduce import _threads_of_kernels
+from gahb.training.parallel import end_all
 
-# Both begin two works that never end, each of which notes its process.
+# Each starts one or two works that never end, which write down the numbers of their processes.
 TRAIN = """
 import os, sys, time
 from pathlib import Path
-import torch
-from gahb.training import parallel, store
-from gahb._util.signals import interruptible
+from gahb.training import Recipe, parallel, store
 
-def forever(recipe, *args, **kwargs):
-    Path(sys.argv[1], f"{recipe}.pid").write_text(str(os.getpid()))
-    with interruptible():
-        while True:
-            time.sleep(0.1)
+def forever(recipe, *rest):
+    Path(sys.argv[1], f"{recipe.name}.pid").write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.1)
 
-jobs._train_one = forever
+store.load_or_train = forever
 if __name__ == "__main__":
     try:
-        with interruptible():
-            print(list(jobs._in_processes([("a", None, "cpu", None), ("b", None, "cpu", None)], 2)))
+        parallel.train_all([(Recipe(name, {}), None) for name in "ab"], sys.argv[1], "cpu", 2, echo=lambda line: None)
     except KeyboardInterrupt:
         print("stopped")
 """
@@ -52,6 +52,19 @@ if __name__ == "__main__":
 CELL = "import os, time\nfrom pathlib import Path\nPath('{}').write_text(str(os.getpid()))\ntime.sleep(600)"
 
 
+def write_notebook(path, code):
+    cells = [nbformat.v4.new_code_cell(code, metadata={"tags": ["parameters"]})]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+def wait(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s"
+        time.sleep(0.2)
+
+
 def alive(pid):
     stat = Path(f"/proc/{pid}/stat")
     try:
@@ -60,7 +73,8 @@ def alive(pid):
         return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who is alive is read from /proc")
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="which processes live is read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize(("script", "jobs", "works"), [(TRAIN, 2, 2), (NOTEBOOKS, 1, 1), (NOTEBOOKS, 2, 2)])
 def test_a_signal_ends_all_processes(script, jobs, works, number, tmp_path):
@@ -74,7 +88,7 @@ def test_a_signal_ends_all_processes(script, jobs, works, number, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        wait(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == works, 120, "the works to begin")
+        wait(lambda: len([p for p in tmp_path.glob("*.pid") if p.read_text()]) == works, 120)
         begun = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
         assert all(alive(pid) for pid in begun)
         if number == signal.SIGINT:
@@ -82,12 +96,25 @@ def test_a_signal_ends_all_processes(script, jobs, works, number, tmp_path):
         else:
             command.send_signal(number)
         said, errors = command.communicate(timeout=60)
-        wait(lambda: not any(alive(pid) for pid in begun), 30, "all processes to end")
+        wait(lambda: not any(alive(pid) for pid in begun), 30)
     finally:
         subprocess.run(["kill", "-KILL", "--", f"-{command.pid}"], stderr=subprocess.DEVNULL, check=False)
     if number != signal.SIGKILL:
         assert command.returncode == 0 and said == "stopped\n", errors
         assert "Traceback" not in errors, errors
+
+
+def test_other_children_of_the_process_are_left_alone():
+    """A notebook user's own workers, while a training of several processes is stopped."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as own, ProcessPoolExecutor(1, context) as pool:
+        busy = pool.submit(time.sleep, 600)
+        assert own.submit(abs, -1).result() == 1
+        wait(busy.running, 30)
+        end_all(pool)
+        with pytest.raises(BrokenProcessPool):
+            busy.result(30)
+        assert own.submit(abs, -2).result() == 2
 
 
 @pytest.mark.parametrize(("set_by_user", "threads"), [({}, "333"), ({"OMP_NUM_THREADS": "1"}, "111")])

@@ -1,11 +1,11 @@
-"""Scales and recipes: the paper's own settings, and one identity for each denoiser."""
+"""Scales and recipes: the paper's own settings, and one identity for each network."""
 
 import math
 
 import pytest
 import torch
 
-from gahb.companion import scales
+from gahb.companion import scales, tasks
 from gahb.training import store
 
 
@@ -17,7 +17,7 @@ def test_paper_scale_is_the_papers():
     assert (paper.step_size, paper.sigma_0, paper.sigma_end) == (0.01, 1, 0.01)
     for training in (paper.training, paper.synthetic_training):
         assert training["network"] == "BFCNN"
-        assert training["size"] == {"depth": 20, "channels": 64}
+        assert training["network_kwargs"] == {"depth": 20, "channels": 64}
         assert training["batch_size"] == 512
         assert training["noise_distribution"] == "uniform"
     assert paper.class_N == 10_000
@@ -50,18 +50,19 @@ def test_recipes_have_distinct_identities(smoke):
 def test_recipes_train_on_what_they_say(smoke):
     scale, faces, _ = smoke
     for part in ("S1", "S2"):
-        recipe = scales.photograph_recipe(scale, faces, part, 10)
-        assert torch.equal(recipe.images.float() / 255, getattr(faces, part)[:10])
-    ordinary, shuffled = scales.photograph_recipe(scale, faces, "S1"), scales.shuffled_recipe(scale, faces)
-    assert len(ordinary.images) == len(shuffled.images) == scale.face_N[-1]
-    assert not torch.equal(ordinary.images, shuffled.images)
-    assert torch.equal(ordinary.images.flatten(1).sort(1).values, shuffled.images.flatten(1).sort(1).values)
+        images = scales.training_images(scales.photograph_recipe(scale, faces, part, 10), faces)
+        assert torch.equal(images.float() / 255, getattr(faces, part)[:10])
+    ordinary = scales.training_images(scales.photograph_recipe(scale, faces, "S1"), faces)
+    shuffled = scales.training_images(scales.shuffled_recipe(scale, faces), faces)
+    assert len(ordinary) == len(shuffled) == scale.face_N[-1]
+    assert not torch.equal(ordinary, shuffled)
+    assert torch.equal(ordinary.flatten(1).sort(1).values, shuffled.flatten(1).sort(1).values)
     for recipe in (scales.c_alpha_recipe(scale, 2.0), scales.disks_recipe(scale), scales.ray_recipe(scale)):
-        assert store.training_images(recipe).shape == (scale.class_N, 1, scale.class_size, scale.class_size)
+        assert store.generated_images(recipe).shape == (scale.class_N, 1, scale.class_size, scale.class_size)
 
 
 def test_ray_images_are_multiples_of_one(smoke):
-    images = store.training_images(scales.ray_recipe(smoke[0])).flatten(1).double()
+    images = store.generated_images(scales.ray_recipe(smoke[0])).flatten(1).double()
     assert float(torch.linalg.svdvals(images)[1]) < 1e-5
 
 
@@ -75,11 +76,12 @@ def test_seed_changes_every_recipe(smoke):
     [
         (["faces-S1-N1"], ["faces-S1-N1"]),
         (["faces-S1-N1", "faces-S2"], ["faces-S1-N1", "faces-S2-N1", "faces-S2-N10", "faces-S2-N40"]),
-        (["faces-S1"], ["faces-S1-N1", "faces-S1-N10", "faces-S1-N40"]),
-        (["shuffled"], ["shuffled-N40"]),
+        (["faces-S1-*"], ["faces-S1-N1", "faces-S1-N10", "faces-S1-N40"]),
+        (["shuffled", "ray"], ["ray-N1000", "shuffled-N40"]),
+        ([], scales.names(scales.get("smoke"))),
     ],
 )
-def test_a_whole_name_is_that_denoiser_alone(only, chosen):
-    names = scales.names(scales.get("smoke"))
-    assert [name for name in names if store.is_named(name, only, names)] == chosen
-    assert all(store.is_named(name, [], names) for name in names)
+def test_networks_are_chosen_by_their_names_or_beginnings(only, chosen, tmp_path):
+    found = tasks.of_scale(scales.get("smoke"), only, store=tmp_path)
+    assert sorted(recipe.name for recipe, _ in found) == sorted(chosen)
+    assert all((images is None) == ("sha256" not in recipe.data) for recipe, images in found)

@@ -1,16 +1,20 @@
-"""One store and several processes: who trains, who waits, and what a kill at any moment leaves."""
+"""One store and several processes: which one trains, which waits, and what a kill at any moment leaves."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_store import assert_undisturbed, recipe
+from helpers import assert_undisturbed, recipe
 
 from gahb.training.store import identity, load, stored
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -29,18 +33,15 @@ import torch
 import torch._dynamo  # as the first optimizer would, in each child
 torch.set_num_threads(1)
 warnings.simplefilter("error")
+import helpers
 from gahb._util import files
-from gahb.training import store, loop
-from gahb.training.loop import Recipe
+from gahb._util.signals import interruptible
+from gahb.training import loop, step, store
 
 root = sys.argv[1]
-images = torch.randint(0, 256, (12, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-def recipe(seen):
-    return Recipe("tiny", {"class": "random"}, images, network_kwargs={"depth": 3, "channels": 4}, batch_size=8, images_seen=seen)
 
 def get(folder, seen):
-    return store.trained(recipe(seen), folder, "cpu", progress=False)
+    return helpers.get(folder, helpers.recipe(images_seen=seen))
 
 def forked(work):
     pid = os.fork()
@@ -63,7 +64,9 @@ def outcome(pid):
 def run(script, *arguments):
     source = COMMON + textwrap.dedent(script)
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
@@ -75,8 +78,8 @@ def test_kill_at_any_moment(tmp_path):
         import shutil
         SEEN = 800
         outcome(forked(lambda: get(root + "/whole", SEEN)))
-        training.CHECKPOINT_SECONDS = 0.01
-        path = store.identity(recipe(SEEN)) + "/weights.safetensors"
+        loop.CHECKPOINT_SECONDS = 0.01
+        path = store.identity(helpers.recipe(images_seen=SEEN)) + "/weights.safetensors"
         draw, kills, runs = random.Random(0), 0, 0
 
         def suicidal(number, after):  # dies at its number-th rename, before or after it
@@ -126,7 +129,7 @@ def test_kill_at_any_moment(tmp_path):
 
 
 LOCKS = """
-inner = training.train
+inner = store.train
 def counted(*args):
     with open(root + "/trainings", "a") as file:
         file.write("x")
@@ -137,7 +140,7 @@ pids = [forked(lambda: get(root + "/rivals", 160)) for _ in range(2)]
 rivals = [outcome(pid) for pid in pids]
 
 def hold():
-    folder = store.Path(root) / "dead" / store.identity(recipe(160))
+    folder = store.Path(root) / "dead" / store.identity(helpers.recipe())
     with store.locked(folder):
         with open(root + "/held", "w"):
             time.sleep(60)
@@ -155,15 +158,14 @@ store.train = inner
 """
 
 SIGNALS = """
-from gahb._util.signals import interruptible
-name = root + "/" + store.identity(recipe(10**8))
-inner, calls = training.draw_sigmas, [0]
+name = root + "/" + store.identity(helpers.recipe(images_seen=10**8))
+inner, calls = step.draw_sigmas, [0]
 def counted(*args):
     calls[0] += 1
     if calls[0] == 20:
         os.mkdir(root + "/trains")  # in one step: the signal comes as soon as it is there
     return inner(*args)
-training.draw_sigmas = counted
+step.draw_sigmas = counted
 
 def work():
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -183,9 +185,9 @@ for number in (signal.SIGINT, signal.SIGTERM):
     os.kill(pid, number)
     status = outcome(pid)
     seconds = time.monotonic() - begun
-    times.append((status, seconds, files.read_tensors(name + "/checkpoint.safetensors")[1]["state"]["seen"]))
+    times.append((status, seconds, files.read_tensors(name + "/checkpoint.safetensors")[1]["state"]["images_seen"]))
 result = {"rivals": rivals, "waited": waited, "after": after, "times": times}
-print(json.dumps(result | {"name": store.identity(recipe(160))}))
+print(json.dumps(result | {"name": store.identity(helpers.recipe())}))
 """
 
 
@@ -211,7 +213,7 @@ def test_identity_is_the_same_in_another_process(others):
 
 
 def test_signals_from_outside(others):
-    """SIGINT and SIGTERM: within a second or so, with a checkpoint from which it goes on."""
+    """SIGINT and SIGTERM: answered within a second or so, with a checkpoint from which the next run resumes."""
     root, result, errors = others
     (first, first_time, first_seen), (second, second_time, second_seen) = result["times"]
     assert first == second == 0 and max(first_time, second_time) < 2
@@ -242,10 +244,10 @@ def test_training_needs_six_packages_only(tmp_path):
     data = {"class": "c_alpha", "n": 6, "size": 8, "alpha": 2.0}
     for data in (data, {"class": "disks", "n": 6, "size": 12}, {"class": "sinusoids", "n": 6, "size": 8}):
         recipe = gahb.Recipe("tiny", data, network_kwargs={"depth": 3, "channels": 4}, batch_size=8, images_seen=16)
-        assert gahb.load_or_train(recipe, sys.argv[1], "cpu").noise[0].weight.shape == (4, 1, 3, 3)
+        assert gahb.load_or_train(recipe, store=sys.argv[1], device="cpu").noise[0].weight.shape == (4, 1, 3, 3)
     faces = gahb.datasets.faces(sys.argv[2], 8, 3, 2)
-    recipe = gahb.Recipe("faces", {"n": 3}, faces.part("S1"), network_kwargs={"depth": 3, "channels": 4}, images_seen=16)
-    gahb.load_or_train(recipe, sys.argv[1], "cpu")
+    recipe = gahb.Recipe("faces", {"n": 3}, network_kwargs={"depth": 3, "channels": 4}, images_seen=16)
+    gahb.load_or_train(recipe, faces.part("S1"), sys.argv[1], "cpu")
     assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
     """
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=np.uint8)

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from gahb._util.files import read_tensors, write_tensors, write_text
-from gahb.companion import scales
+from gahb.companion import scales, tasks
 from gahb.training import Recipe
 from gahb.training import store as stores
 
@@ -59,9 +59,9 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=stores.default_store())
     parser.add_argument("--to", type=Path)
     given = parser.parse_args()
-    tasks = scales.tasks(scales.get(given.scale), (), given.faces, given.scenes, store=given.store)
+    all_tasks = tasks.of_scale(scales.get(given.scale), (), given.faces, given.scenes, store=given.store)
     to = given.to or stores.PRETRAINED / given.scale
-    print(*copy([recipe for recipe, _ in tasks], to, given.store), sep="\n")
+    print(*copy([recipe for recipe, _ in all_tasks], to, given.store), sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,7 @@ import torch
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return a torch device; ``"auto"`` is cuda where there is one, else cpu.
-
-    ``"mps"`` can train; it lacks the float64 of the analyses.
-
-    Raises
-    ------
-    ValueError
-        If the device is unknown or absent.
-    """
+    """Return a torch device; ``"auto"`` is cuda or cpu (mps can train, but lacks the float64 of the analyses)."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device("cuda" if available["cuda"] else "cpu")

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, flushed and renamed; tensors carry a checksum."""
+"""Files that are whole or absent: written to a temporary file, flushed and renamed; tensors carry a checksum."""
 
 import hashlib
 import json
@@ -6,22 +6,21 @@ import os
 import tempfile
 import uuid
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
+
+Parsed = TypeVar("Parsed")
 
 
-def check_writable(folder, instead):
-    """Make a folder, and see that files can be written there; ``instead`` is what to give where they cannot.
-
-    Raises
-    ------
-    OSError
-        If they cannot.
-    """
+def check_writable(folder: Path, instead: str) -> None:
+    """Make a folder, and check that files can be written there; ``instead`` is what to give if they cannot."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -30,8 +29,8 @@ def check_writable(folder, instead):
         raise OSError(f"{folder} cannot be written to ({error.strerror}); give {instead}") from None
 
 
-def writable_file(path, name):
-    """The path of a file that is written later: it is no folder, and its folder can be written to."""
+def writable_file(path: str | Path, name: str) -> Path:
+    """Return the path of a file that is written later; it must be no folder, in a folder that can be written to."""
     path = Path(path).expanduser()
     if path.is_dir():
         raise IsADirectoryError(f"{name} must be the path of a file, {path} is a folder")
@@ -39,14 +38,8 @@ def writable_file(path, name):
     return path
 
 
-def write_atomically(path, write):
-    """Call ``write(temporary)``, then rename the temporary file to ``path``; on failure nothing changes.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written to or is full, with a sentence that says so.
-    """
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Call ``write(temporary)``, then rename the temporary file to ``path``; on failure nothing changes."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -54,7 +47,7 @@ def write_atomically(path, write):
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)  # some writers keep a file to its owner: a store may be shared
+        temporary.chmod(mode)  # some writers allow only the owner to read, but people share a store
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -68,25 +61,19 @@ def write_atomically(path, write):
             temporary.unlink()
 
 
-def remove_leftovers(folder):
+def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; nobody may be writing there."""
-    for temporary in Path(folder).glob(".*.tmp"):
+    for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def read_json(path, parse):
-    """``parse`` of what a JSON file holds, or None if there is no file.
-
-    Raises
-    ------
-    ValueError
-        If it holds no JSON, or ``parse`` fails on it; with a sentence that says what to do.
-    """
+def read_json(path: str | Path, parse: Callable[[Any], Parsed]) -> Parsed | None:
+    """Return ``parse(content)`` of a JSON file, or None if there is no file; a ValueError if either fails."""
     path = Path(path)
     if not path.is_file():
         return None
@@ -95,11 +82,11 @@ def read_json(path, parse):
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path.name} in {path.parent} is damaged or was altered ({error}); put an earlier copy back, or move it "
-            "away and run the notebooks again, which write it anew"
+            "away and run the notebooks again, which write it"
         ) from None
 
 
-def write_tensors(path, tensors, about):
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: Any) -> None:
     """Write named tensors with ``about`` (anything JSON can hold) and a SHA-256 of both."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     about = json.dumps(about, sort_keys=True)
@@ -108,17 +95,45 @@ def write_tensors(path, tensors, about):
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
-def verified_tensors(path):
-    """The (tensors, about) of a file that :func:`write_tensors` wrote.
+def read_tensors(
+    path: str | Path, check: Callable[[Any], object] = lambda about: None
+) -> tuple[dict[str, Tensor], Any] | None:
+    """Return (tensors, about) of a file that :func:`write_tensors` wrote, or None if it is absent or damaged.
 
-    Raises
-    ------
-    ValueError
-        If it is damaged or of another program.
-    OSError
-        If it cannot be read.
+    A damaged file is renamed to ``*.damaged`` with a warning, and so is one for whose ``about`` the function ``check``
+    raises a ValueError. A file that cannot be read now may be whole: it stays in place, and an OSError is raised.
     """
-    with Path(path).open("rb"):  # safetensors would say that a file which may not be read is not there
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        tensors, about = _verified(path)
+        check(about)
+        return tensors, about
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    except OSError as error:  # no permission, out of memory, a network disk that is away: the file is not at fault
+        hint = "change its permissions, or try again"
+        raise OSError(error.errno, f"{path} cannot be read now ({error.strerror or error}); {hint}") from None
+    except ValueError as error:
+        reason = str(error)
+    outcome = set_aside(path, "damaged")
+    warnings.warn(f"{path.name} in {path.parent.name} is damaged ({reason}); {outcome}", stacklevel=2)
+    return None
+
+
+def set_aside(path: Path, suffix: str) -> str:
+    """Rename a file to ``<its name>.<suffix>``; return in a few words what was done, or could not be done."""
+    aside = path.with_name(f"{path.name}.{suffix}")
+    try:
+        path.replace(aside)
+        return f"set aside as {aside.name}"
+    except OSError as error:
+        return f"not used; it could not be set aside: {error.strerror}"
+
+
+def _verified(path: Path) -> tuple[dict[str, Tensor], Any]:
+    with path.open("rb"):  # safetensors reports a file without read permission as missing
         pass
     try:
         with safe_open(path, framework="pt") as file:
@@ -131,52 +146,10 @@ def verified_tensors(path):
     raise ValueError("its checksum does not match")
 
 
-def read_tensors(path, check=None):
-    """The (tensors, about) of a file, or None if there is none or it is damaged.
-
-    A damaged file is renamed to ``*.damaged`` with a warning, and never loaded half. So is one of whose
-    ``about`` the function ``check`` raises a ValueError: one that is whole, but of something else.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read: it may be whole, and stays where it is.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return None
-    try:
-        tensors, about = verified_tensors(path)
-        if check is not None:
-            check(about)
-        return tensors, about
-    except PermissionError:
-        raise PermissionError(f"{path} may not be read; change its permissions or give another folder") from None
-    except FileNotFoundError:  # removed meanwhile
-        return None
-    except OSError as error:  # a machine out of files or memory, a network disk that is away: no fault of the file
-        raise OSError(error.errno, f"{path} cannot be read now ({error.strerror or error}); try again") from None
-    except ValueError as error:
-        reason = str(error)
-    outcome = set_aside(path, "damaged")
-    warnings.warn(f"{path.name} in {path.parent.name} is damaged ({reason}); {outcome}", stacklevel=2)
-    return None
-
-
-def set_aside(path, suffix):
-    """Rename a file to ``<its name>.<suffix>``; what was done, or could not be done, in a few words."""
-    aside = path.with_name(f"{path.name}.{suffix}")
-    try:
-        path.replace(aside)
-        return f"set aside as {aside.name}"
-    except OSError as error:
-        return f"not used; it could not be set aside: {error.strerror}"
-
-
-def _digest(tensors, about):
+def _digest(tensors: dict[str, Tensor], about: str) -> str:
     digest = hashlib.sha256(about.encode())
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,51 +1,39 @@
-"""Ctrl-C and SIGTERM: when a training answers them, and who hears them."""
+"""Ctrl-C and SIGTERM: when a training answers them, and which processes receive them."""
 
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Any
 
 PATIENCE = 2.0  # seconds after which a second signal interrupts the step under way
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Inside, SIGTERM (a cluster's time limit, ``kill``) raises KeyboardInterrupt, as Ctrl-C does.
+def interruptible() -> AbstractContextManager[None]:
+    """Inside, SIGTERM (a cluster's time limit, ``kill``) raises KeyboardInterrupt, as Ctrl-C does."""
+    return _handled(signal.SIGTERM, signal.default_int_handler)
 
-    The former handler is restored on exit. Does nothing outside the main thread.
-    """
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
+def deaf_to_ctrl_c() -> AbstractContextManager[None]:
+    """Processes started inside ignore Ctrl-C, which a terminal sends to all; their parent ends them."""
+    return _handled(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
-def deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C, which a terminal sends to all; their parent ends them.
-
-    Does nothing outside the main thread.
-    """
+def _handled(number: int, handler: "signal._HANDLER") -> Iterator[None]:
+    """A handler for one signal, in the main thread; the former handler is restored on exit."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    former = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.signal(number, former)
 
 
 def end_with_parent() -> None:
@@ -63,30 +51,28 @@ def end_with_parent() -> None:
 class HeldSignals:
     """Inside, SIGINT and SIGTERM wait for :meth:`deliver`, so that a step is never left half done.
 
-    A second signal, more than two seconds after the first, interrupts at once (``forced``): the state of the
-    training may then be torn. Ignored signals, those that end the process at once, and everything outside the main
-    thread are left alone.
+    A second signal, more than two seconds after the first, interrupts at once (``forced``), perhaps in the middle of
+    a step. Ignored signals, those that end the process at once, and other threads are left alone.
     """
 
     def __init__(self) -> None:
         self.forced = False
         self._waiting: list[tuple[int, FrameType | None]] = []
         self._first = 0.0
-        self._former: dict[int, signal._HANDLER] = {}
+        self._former: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> "HeldSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if callable(signal.getsignal(number)):
-                    self._former[number] = signal.signal(number, self._arrived)
+                if callable(handler := signal.getsignal(number)):
+                    self._former[number] = handler
+                    signal.signal(number, self._arrived)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
-        if kind is None:
+        if kind is None or issubclass(kind, Exception):
             self.deliver()
 
     def deliver(self) -> None:
@@ -99,6 +85,8 @@ class HeldSignals:
         if self._waiting and time.monotonic() - self._first > PATIENCE:
             self.forced = True
             self._former[number](number, frame)
-        elif not self._waiting:
+            self.forced = False  # its handler returned: nothing was interrupted
+            return
+        if not self._waiting:
             self._first = time.monotonic()
         self._waiting.append((number, frame))

@@ -1,61 +1,47 @@
-"""The command line: ``gahb reproduce``, ``train``, ``list``, ``store``, ``claims``, ``data``, ``check``."""
+"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims`` and ``data``."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from gahb import __version__
 
-
-def _known_scale(context, option, name):
-    """A misspelt name is told before papermill and matplotlib are imported, which takes seconds."""
+def _known_scale(context: click.Context, option: click.Parameter, name: str) -> str:
+    """Refuse a misspelt name before the imports of papermill and matplotlib, which take seconds."""
     from gahb.companion import scales
 
     return scales.get(name).name
 
 
-def _there(context, option, path):
-    """A path that leads nowhere is told at once, not by each notebook in its turn."""
+def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    """Refuse a path that does not exist at once, rather than in each notebook."""
     if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
         wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
         raise FileNotFoundError(f"{option.name}: there is no folder or file {path or repr(path)}; give {wanted}")
     return path
 
 
-def _at_least(low, what):
-    """Callback that refuses smaller numbers."""
-
-    def check(context, option, value):
-        if value is not None and not value >= low:
-            raise ValueError(f"{option.opts[0]} must be {what}, got {value}")
-        return value
-
-    return check
-
-
 SCALE = click.option(
     "--scale", default="smoke", show_default=True, callback=_known_scale, help="smoke, laptop, paper-short or paper."
 )
-STORE = click.option("--store", type=click.Path(), help="Folder of trained denoisers.")
+STORE = click.option("--store", type=click.Path(), help="Folder of trained networks.")
 SEED = click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    callback=_at_least(0, "at least 0"),
-    help="Of training, noise and images.",
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of training, noise and images."
 )
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
-FACES = click.option("--faces", type=click.Path(), callback=_there, help="Folder, .npz, .npy or .pt of faces, or lfw.")
-SCENES = click.option("--scenes", type=click.Path(), callback=_there, help="The same for scenes (bedrooms).")
-JOBS = click.option("--jobs", type=int, help="How many to run at once; one a core on a CPU if left out.")
-FIGURES = click.option("--figures", type=click.Path(), help="Folder of the figures, one folder a scale in it.")
+FACES = click.option(
+    "--faces", type=click.Path(), callback=_existing, help="Folder, .npz, .npy or .pt of faces, or lfw."
+)
+SCENES = click.option("--scenes", type=click.Path(), callback=_existing, help="The same for scenes (bedrooms).")
+JOBS = click.option("--jobs", type=int, help="Number to run at once; by default one per core on a CPU.")
+FIGURES = click.option("--figures", type=click.Path(), help="Folder of figures, with a folder for each scale.")
 
 
 class _Sentences(click.Group):
-    """Errors of the user's are one sentence on stderr, not a traceback; exit status 1."""
+    """Shows a user's errors as one sentence on stderr, without a traceback; exit status 1."""
 
-    def invoke(self, context):
+    def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # --help, no answer, | head: not errors
@@ -64,13 +50,13 @@ class _Sentences(click.Group):
             click.echo(f"gahb: {error}", err=True)
             context.exit(1)
         except KeyboardInterrupt:
-            click.echo("gahb: stopped; what was trained is kept, and the same command goes on from there", err=True)
+            click.echo("gahb: stopped; what was trained is kept, and the same command resumes", err=True)
             context.exit(130)
 
 
 @click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="gahb")
-def main():
+@click.version_option(package_name="gahb", prog_name="gahb")
+def main() -> None:
     """Geometry-adaptive harmonic bases in denoisers and diffusion models.
 
     Example: gahb reproduce --scale smoke
@@ -79,17 +65,17 @@ def main():
 
 @main.command()
 @SCALE
-@click.option("--only", multiple=True, help="Beginning of a notebook's name, such as 03; can be given again.")
+@click.option("--only", multiple=True, help="Beginning of a notebook's name, such as 03; can be repeated.")
 @FACES
 @SCENES
 @STORE
 @FIGURES
-@click.option("--runs", type=click.Path(), help="Folder of the executed notebooks, one folder a scale in it.")
+@click.option("--runs", type=click.Path(), help="Folder of executed notebooks, with a folder for each scale.")
 @SEED
 @DEVICE
 @JOBS
-@click.option("--denoiser", type=click.Path(), callback=_there, help="A released denoiser, shown in notebook 03.")
-def reproduce(scale, only, **options):
+@click.option("--denoiser", type=click.Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
+def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
     """Run the notebooks, and write figures, claims and report.
 
     Example: gahb reproduce --scale laptop --only 03 --faces my_faces/
@@ -104,52 +90,60 @@ def reproduce(scale, only, **options):
 
 @main.command()
 @SCALE
-@click.option("--only", multiple=True, help="A denoiser's name or its beginning, such as faces-S1; can be given again.")
+@click.option("--only", multiple=True, help="A network's name or its beginning, such as faces-S1; can be repeated.")
 @FACES
 @SCENES
 @STORE
 @SEED
 @DEVICE
 @JOBS
-@click.option(
-    "--time-limit",
-    type=float,
-    callback=_at_least(sys.float_info.min, "positive"),
-    help="Seconds after which training stops with a checkpoint.",
-)
+@click.option("--time-limit", type=float, help="Seconds after which training stops with a checkpoint.")
 @click.option("--cluster", type=click.Choice(["slurm", "local"]), help="Submit each as a job; local: all here at once.")
-@click.option("--slurm", multiple=True, help="Option of sbatch, such as partition=gpu; can be given again.")
-def train(scale, only, faces, scenes, store, seed, device, jobs, time_limit, cluster, slurm):
-    """Train the denoisers of a scale that the store lacks.
+@click.option("--slurm", multiple=True, help="Option of sbatch, such as partition=gpu; can be repeated.")
+def train(
+    scale: str,
+    only: tuple[str, ...],
+    faces: str | None,
+    scenes: str | None,
+    store: str | None,
+    seed: int,
+    device: str,
+    jobs: int | None,
+    time_limit: float | None,
+    cluster: str | None,
+    slurm: tuple[str, ...],
+) -> None:
+    """Train the networks of a scale that the store lacks.
 
     \b
     Example: gahb train --scale paper --only faces --faces my_faces/ --time-limit 540
              gahb train --scale paper --only disks --cluster slurm --slurm gpus-per-node=1
-    """
+    """  # noqa: D301 (click reads the backspace)
     from gahb._util.devices import keep_freed_memory
-    from gahb.companion import scales
+    from gahb.companion import scales, tasks
     from gahb.training.parallel import train_all
 
-    scale = scales.get(scale)
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"--time-limit must be positive, got {time_limit:g}")
     if slurm and not cluster:
         raise ValueError(f"--slurm {' '.join(slurm)} needs --cluster slurm")
     if cluster and jobs:
-        raise ValueError("--jobs is for training here; with --cluster each denoiser is a job")
-    tasks = scales.tasks(scale, only, faces, scenes, seed, store)
+        raise ValueError("--jobs is for training here; with --cluster each network is a job")
+    chosen = tasks.of_scale(scales.get(scale), only, faces, scenes, seed, store)
     if cluster:
         from gahb.training.cluster import submit
 
-        submit(tasks, cluster, store, device, time_limit, slurm, click.echo)
+        submit(chosen, cluster, store, device, time_limit, slurm, click.echo)
         return
     keep_freed_memory()
-    if not train_all(tasks, store, device, scales.pick_jobs(scale, device, jobs), time_limit, click.echo):
+    if not train_all(chosen, store, device, tasks.pick_jobs(scales.get(scale), device, jobs), time_limit, click.echo):
         click.echo("time limit reached; the same command resumes")
 
 
 @main.command(name="list")
 @STORE
-def list_denoisers(store):
-    """List the denoisers of the store.
+def list_networks(store: str | None) -> None:
+    """List the networks of the store.
 
     Example: gahb list --store runs/store
     """
@@ -161,14 +155,14 @@ def list_denoisers(store):
     for row in rows:
         made = row["made"]
         click.echo(f"{row['folder']:45} {made['images_seen']:>12,} images {made['seconds']:>9,.0f} s  {made['device']}")
-    click.echo(f"{len(rows)} denoisers in {Path(store or default_store())}")
+    click.echo(f"{len(rows)} networks in {Path(store or default_store())}")
 
 
 @main.command()
 @SCALE
 @FIGURES
-def claims(scale, figures):
-    """Judge the claims anew from the recorded measurements.
+def claims(scale: str, figures: str | None) -> None:
+    """Judge the claims again, from the recorded measurements.
 
     Example: gahb claims --scale laptop
     """
@@ -185,23 +179,23 @@ def claims(scale, figures):
 
 @main.command()
 @click.argument("path")
-@click.option("--size", default=40, show_default=True, help="Of the prepared images, pixels.")
-@click.option("--sheet", type=click.Path(), help="PNG of the contact sheet; <name>-contact-sheet.png if left out.")
-def data(path, size, sheet):
-    """Say what a folder or array of photographs holds.
+@click.option("--size", default=40, show_default=True, help="Height and width of the prepared images, pixels.")
+@click.option("--sheet", type=click.Path(), help="PNG of the contact sheet; by default <name>-contact-sheet.png.")
+def data(path: str, size: int, sheet: str | None) -> None:
+    """Report what a folder or array of photographs holds.
 
-    It is read as training would read it, and shown on a contact sheet.
+    Photographs are read as training reads them, and shown on a contact sheet.
 
     Example: gahb data my_faces/
     """
-    from gahb.companion import scales
+    from gahb.companion import tasks
     from gahb.datasets import survey as surveys
 
-    sheet = Path(sheet).expanduser() if sheet else surveys.default_sheet(path)
-    surveys.check_sheet(sheet, path)
-    needs = scales.photograph_needs()
+    target = Path(sheet).expanduser() if sheet else surveys.default_sheet(path)
+    surveys.check_sheet(target, path)
+    needs = tasks.photograph_needs()
     found = surveys.survey(path, size, 2 * max(2 * max(sizes) + test for *_, sizes, test in needs))
     click.echo("\n".join(found.lines(needs)))
     if len(found.pixels):
-        surveys.contact_sheet(found.pixels, sheet)
-        click.echo(f"contact sheet: {sheet}")
+        surveys.contact_sheet(found.pixels, target)
+        click.echo(f"contact sheet: {target}")

@@ -1,4 +1,4 @@
-"""Explorers in a notebook: move a slider, and see what a denoiser does (notebooks 03 and 05)."""
+"""Explorers in notebooks 03 and 05: move a slider, and see what a denoiser does."""
 
 import asyncio
 import base64
@@ -6,59 +6,70 @@ import html
 import io
 import math
 import time
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
+import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from torch import Tensor, nn
 
-import gahb
-from gahb import bases, datasets
+from gahb import bases, datasets, metrics
 from gahb.companion import plotting
 from gahb.datasets._pixels import read_gray, to_pixels
 from gahb.training import store as stores
 
 OWN = "of this notebook"
 DISK = ("row", "column", "radius", "foreground", "background")
-SLOW, REST = 0.5, 0.4  # seconds a whole picture may take at each move; seconds without a move before a slow one is made
+SLOW = 0.5  # seconds: a picture that takes longer is not drawn whole at each move
+REST = 0.4  # seconds without a move after which it is drawn whole
 
 
 class Explorer(widgets.VBox):
-    """Controls above a picture that follows them. A viewer without widgets shows the picture alone.
+    """Controls above a picture that follows them. A viewer without widgets shows only the picture.
 
     Parameters
     ----------
     controls : dict of widgets
         By name.
     draw : callable
-        Takes the value of each control under its name, returns a figure.
+        Called with the value of each control under its name, returns a figure.
     draw_at_once : callable, optional
-        The same for the part of the picture that costs little. Where the whole takes long, this part
-        follows the sliders, and the whole is drawn when they rest.
+        The same for a part of the picture that is quick to compute. If the whole picture is slow, this part follows
+        the sliders, and the whole is drawn when they rest.
 
     Attributes
     ----------
     controls : dict of widgets
-        ``explorers.controls["k"].value = 3`` is the same as moving that slider.
+        Setting ``explorer.controls["k"].value = 3`` is the same as moving that slider.
     picture : widgets.Image
     message : widgets.HTML
-        What went wrong at the last move, else empty.
+        What went wrong at the last move, or empty.
     """
 
-    def __init__(self, controls, draw, draw_at_once=None):
+    def __init__(
+        self,
+        controls: dict[str, widgets.Widget],
+        draw: Callable[..., Figure],
+        draw_at_once: Callable[..., Figure] | None = None,
+    ) -> None:
         self.controls = controls
         width = {"width": "100%", "max_width": f"{100 * plotting.WIDTH:.0f}px"}
         self.picture = widgets.Image(layout=width)
         self.message = widgets.HTML()
         self._draw, self._draw_at_once, self._seconds, self._waiting = draw, draw_at_once, 0.0, None
-        columns = {"grid_template_columns": "repeat(auto-fit, minmax(270px, 1fr))"}  # as many as there is room for
+        columns = {"grid_template_columns": "repeat(auto-fit, minmax(270px, 1fr))"}  # as many as fit
         panel = widgets.GridBox(list(controls.values()), layout=width | columns)
         super().__init__([panel, self.message, self.picture])
         self._whole()
         for control in controls.values():
             control.observe(self._moved, "value")
 
-    def _moved(self, change):
+    def _moved(self, change: object) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
         loop = _running_loop()
@@ -68,64 +79,57 @@ class Explorer(widgets.VBox):
             self._try(lambda: self._show(self._draw_at_once))
             self._waiting = loop.call_later(REST, self._try, self._whole)
 
-    def _whole(self):
+    def _whole(self) -> None:
         begun = time.monotonic()
         self._show(self._draw)
         self._seconds = time.monotonic() - begun
 
-    def _show(self, draw):
+    def _show(self, draw: Callable[..., Figure]) -> None:
         self.picture.value = png(draw(**{name: control.value for name, control in self.controls.items()}))
 
-    def _try(self, follow):
+    def _try(self, follow: Callable[[], None]) -> None:
         try:
             follow()
             self.message.value = ""
-        except Exception as error:  # raised here, it would be seen nowhere
+        except Exception as error:  # nobody would see it if it were raised here
             self.message.value = f"<b>{html.escape(str(error) or type(error).__name__)}</b>"
 
-    def _repr_mimebundle_(self, **kwargs):
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
         return None if bundle is None else bundle | {"image/png": base64.b64encode(self.picture.value).decode()}
 
 
-def adaptive_basis(net, images, store=None, sigma=0.15, seed=0):
-    """Explorer of notebook 03: one image, its noise, a denoiser, and the basis in which it shrinks.
+def adaptive_basis(
+    net: nn.Module, images: Tensor, store: str | Path | None = None, sigma: float = 0.15, seed: int = 0
+) -> Explorer:
+    """Explorer of notebook 03: one image, its noise, a network, and the basis in which it shrinks.
 
     Parameters
     ----------
     net : nn.Module
-        The notebook's own denoiser; those of the store for images of this size stand beside it.
+        The notebook's own network; those of the store for images of this size can be chosen too.
     images : Tensor (B, C, H, W)
-        Images to choose from, intensities in [0, 1]; a file of one's own takes their place until
-        another of them is chosen.
+        Images to choose from, intensities in [0, 1]. A file chosen by the reader replaces them until another of them
+        is chosen.
     store : str or Path, optional
-        Folder of trained denoisers; see :func:`gahb.training.store.default_store`.
+        Folder of trained networks; see :func:`gahb.training.store.default_store`.
     sigma : float
-        Noise level to begin with, intensities.
+        First noise level, intensities.
     seed : int
         Seed of the noise.
-
-    Returns
-    -------
-    Explorer
-
-    Raises
-    ------
-    ValueError, TypeError, RuntimeError
-        As :func:`gahb.bases.analyse` for the first picture; what goes wrong later is in ``message``.
     """
     store, device, size = Path(store or stores.default_store()).expanduser(), images.device, images.shape[-1]
 
     @lru_cache(maxsize=1)
-    def network(name):
+    def network(name: str) -> nn.Module:
         return net if name == OWN else _of_store(store / name, device)
 
-    @lru_cache(maxsize=1)  # so that moving k alone computes nothing
-    def analysis(name, image, sigma):
+    @lru_cache(maxsize=1)  # a move of k computes nothing
+    def analysis(name: str, image: int | bytes, sigma: float) -> bases.Analysis:
         clean = images[image] if isinstance(image, int) else _of_file(image, size).to(images)
         return bases.analyse(network(name), clean, sigma, seed)
 
-    def draw(denoiser, image, file, sigma, k):
+    def draw(denoiser: str, image: int, file: tuple, sigma: float, k: int) -> Figure:
         return draw_basis(analysis(denoiser, bytes(file[0]["content"]) if file else image, sigma), k)
 
     controls = {
@@ -139,32 +143,23 @@ def adaptive_basis(net, images, store=None, sigma=0.15, seed=0):
     return Explorer(controls, draw)
 
 
-def disk(net, size, sigma=0.04, seed=0):
+def disk(net: nn.Module, size: int, sigma: float = 0.04, seed: int = 0) -> Explorer:
     """Explorer of notebook 05: move a disk, and compare its tangent space with the adaptive basis.
 
     Parameters
     ----------
     net : nn.Module
-        A denoiser of disks.
+        A network of disks.
     size : int
         Height and width of its images, pixels, at least 9.
     sigma : float
-        Noise level to begin with, intensities.
+        First noise level, intensities.
     seed : int
         Seed of the noise.
-
-    Returns
-    -------
-    Explorer
-
-    Raises
-    ------
-    ValueError, TypeError, RuntimeError
-        As :func:`gahb.bases.analyse` for the first picture; what goes wrong later is in ``message``.
     """
     device = next(net.parameters()).device
 
-    def draw(analyse, sigma, **parameters):
+    def draw(analyse: Callable[..., bases.Analysis], sigma: float, **parameters: float) -> Figure:
         images, tangents = datasets.disk_at([list(parameters.values())], size)
         return draw_disk(analyse(net, images[0].to(device), sigma, seed), tangents[0])
 
@@ -178,20 +173,8 @@ def disk(net, size, sigma=0.04, seed=0):
     return Explorer(controls, partial(draw, bases.analyse), partial(draw, bases.denoise))
 
 
-def draw_basis(analysis, k):
-    """Images, factors, coefficients and one vector of an analysis.
-
-    Parameters
-    ----------
-    analysis : gahb.bases.Analysis
-        With a basis.
-    k : int
-        Which vector, from 1.
-
-    Returns
-    -------
-    Figure
-    """
+def draw_basis(analysis: bases.Analysis, k: int) -> Figure:
+    """Draw the images, factors, coefficients and k-th vector, from 1, of an analysis with a basis."""
     shrinkage, coefficients = analysis.basis.shrinkage.cpu(), analysis.coefficients.cpu()
     fig = Figure(figsize=(plotting.WIDTH, 4.6))
     grid = fig.add_gridspec(2, 4, left=0.085, right=0.915, top=0.94, bottom=0.115, hspace=0.16, wspace=0.06)
@@ -207,19 +190,8 @@ def draw_basis(analysis, k):
     return fig
 
 
-def draw_disk(analysis, tangents):
-    """Images of a disk, its tangent vectors, and the first five vectors of the basis, if there is one.
-
-    Parameters
-    ----------
-    analysis : gahb.bases.Analysis
-    tangents : Tensor (5, H, W)
-        In the order of :func:`gahb.datasets.disk_at`.
-
-    Returns
-    -------
-    Figure
-    """
+def draw_disk(analysis: bases.Analysis, tangents: Tensor) -> Figure:
+    """Draw the images of a disk, its tangent vectors (5, H, W), and the first five vectors of the basis, if any."""
     fig = Figure(figsize=(plotting.WIDTH, 6))
     grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.36, wspace=0.08)
     _show_images(fig, grid, analysis)
@@ -238,24 +210,15 @@ def draw_disk(analysis, tangents):
     return fig
 
 
-def png(fig):
-    """A figure as a PNG of 100 dots an inch.
-
-    Parameters
-    ----------
-    fig : Figure
-
-    Returns
-    -------
-    bytes
-    """
+def png(fig: Figure) -> bytes:
+    """Return a figure as a PNG of 100 dots per inch."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
 
 
-def _show_images(fig, grid, analysis):
-    psnr = [float(gahb.psnr(analysis.clean, image)) for image in (analysis.noisy, analysis.denoised)]
+def _show_images(fig: Figure, grid: GridSpec, analysis: bases.Analysis) -> None:
+    psnr = [float(metrics.psnr(analysis.clean, image)) for image in (analysis.noisy, analysis.denoised)]
     titles = ("clean", f"noisy, {psnr[0]:.1f} dB", f"denoised, {psnr[1]:.1f} dB")
     for column, (image, title) in enumerate(zip(analysis.images, titles, strict=True)):
         ax = fig.add_subplot(grid[0, column])
@@ -263,65 +226,67 @@ def _show_images(fig, grid, analysis):
         ax.set_axis_off()  # invisible ticks take a third of the time of a move
 
 
-def _show_vector(ax, vector, title):
+def _show_vector(ax: Axes, vector: Tensor, title: str) -> None:
     plotting.show_vector(ax, vector, title)
     ax.set_axis_off()
 
 
-def _decay(ax, shrinkage, coefficients):
+def _decay(ax: Axes, shrinkage: Tensor, coefficients: Tensor) -> None:
     plotting.decay(ax, shrinkage, coefficients)
     for each in ax.figure.axes:
         each.minorticks_off()  # they take a third of the time of a move
         for axis in (each.xaxis, each.yaxis):
             if axis.get_scale() == "log":
-                axis.set_major_formatter("{x:g}")  # not 10^x: mathtext is parsed anew for each picture
+                axis.set_major_formatter("{x:g}")  # not 10^x: mathtext is slow
         each.yaxis.label.set_size(8)
 
 
-def _name(k):
-    """e with the index k, as text: mathtext is parsed anew for each title, too slowly for a slider."""
+def _name(k: int) -> str:
+    """Return e with the index k as plain text: mathtext is too slow for a slider."""
     return "e" + str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
-def _running_loop():
-    """The event loop of a kernel, None elsewhere."""
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop of a kernel, or None elsewhere."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
 
 
-def _slider(kind, label, low, high, value, **options):
+def _slider(
+    kind: type[widgets.Widget], label: str, low: float, high: float, value: float, **options: Any
+) -> widgets.Widget:
     return kind(value, min=low, max=high, **_labelled(label), **options)
 
 
-def _noise_slider(sigma):
-    """From a tenth of ``sigma`` to ten times as much: steps from there, or the browser would move it to its own."""
+def _noise_slider(sigma: float) -> widgets.FloatLogSlider:
+    """Return a slider from ``sigma / 10`` to ``10 sigma``, with ``sigma`` on a step: browsers round to the steps."""
     start = math.log10(sigma)
     return _slider(widgets.FloatLogSlider, "noise σ", start - 1, start + 1, sigma, step=0.05, readout_format=".3f")
 
 
-def _labelled(label):
+def _labelled(label: str) -> dict[str, Any]:
     return {"description": label, "style": {"description_width": "6em"}, "layout": {"width": "auto"}}
 
 
-def _of_size(store, size):
-    """Folders of a store whose denoisers were trained on images of this size."""
+def _of_size(store: Path, size: int) -> list[str]:
+    """Return the folders of a store whose networks were trained on images of this size."""
     rows = stores.stored(store)
     return [row["folder"] for row in rows if row.get("recipe", {}).get("data", {}).get("size") == size]
 
 
-def _of_store(folder, device):
+def _of_store(folder: Path, device: torch.device) -> nn.Module:
     net = stores.load(folder, str(device))
     if net is None:
-        raise ValueError(f"the weights in {folder.name} are damaged or gone; train that denoiser again")
+        raise ValueError(f"the weights in {folder.name} are damaged or missing; train that network again")
     return net
 
 
-def _of_file(content, size):
-    """A photograph (1, size, size) from the bytes of an image file."""
+def _of_file(content: bytes, size: int) -> Tensor:
+    """Return a photograph (1, size, size) from the bytes of an image file."""
     try:
         gray, _ = read_gray(io.BytesIO(content))
     except Exception:  # each of Pillow's decoders has errors of its own
-        raise ValueError("this file is no image that can be read; take a PNG or JPEG") from None
+        raise ValueError("this file is not an image that can be read; choose a PNG or JPEG") from None
     return datasets.as_float(to_pixels(gray, size))[0]

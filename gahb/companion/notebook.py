@@ -1,16 +1,22 @@
-"""What every notebook does: take its parameters, find its denoisers, keep its figures and claims."""
+"""What every notebook does: read its parameters, load its networks, keep its figures and claims."""
 
 import platform
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 
 from gahb._util.devices import pick_device
 from gahb.companion import claims, plotting, scales
+from gahb.datasets import Photographs
 from gahb.training import store as stores
+from gahb.training.recipe import Recipe
 
 PARAMETERS = ("scale", "faces", "scenes", "store", "figures", "device", "seed", "denoiser")
 
@@ -26,9 +32,11 @@ class Run:
     faces_source, scenes_source : str or None
         Where the photographs come from.
     store, figures : Path
-        Folders of the denoisers and of this scale's figures.
+        Folders of the networks and of this scale's figures.
     device : torch.device
     seed : int
+    networks : dict of nn.Module to str
+        The networks loaded so far, with the names of their folders.
     """
 
     notebook: str
@@ -39,63 +47,77 @@ class Run:
     figures: Path
     device: torch.device
     seed: int
-    used: list = field(default_factory=list, repr=False)
-    started: float = field(default_factory=time.monotonic, repr=False)
+    networks: dict[nn.Module, str] = field(default_factory=dict, repr=False)
+    _since_last_figure: list[nn.Module] = field(default_factory=list, repr=False)
+    _started: float = field(default_factory=time.monotonic, repr=False)
 
-    def faces(self):
-        """The faces of this scale; prepared, they are kept in the store with their manifest."""
+    def faces(self) -> Photographs:
+        """Return the faces of this scale; once prepared, they are kept in the store with their manifest."""
         return self._noted(scales.faces(self.scale, self.faces_source, self.store / "photographs"))
 
-    def scenes(self):
-        """The scenes of this scale; prepared, they are kept in the store with their manifest."""
+    def scenes(self) -> Photographs:
+        """Return the scenes of this scale; once prepared, they are kept in the store with their manifest."""
         return self._noted(scales.scenes(self.scale, self.scenes_source, self.store / "photographs"))
 
-    def network(self, recipe, photographs=None):
-        """The network of a recipe; trained, on these photographs, if neither the store nor the package has it."""
-        self.used.append(stores.identity(recipe))
+    def network(self, recipe: Recipe, photographs: Photographs | None = None) -> nn.Module:
+        """Return the network of a recipe; train it, on these photographs, if neither store nor package has it."""
         images = scales.training_images(recipe, photographs)
-        net = stores.load_or_train(recipe, images, self.store, str(self.device))
+        network = stores.load_or_train(recipe, images, self.store, str(self.device))
+        self.networks[network] = stores.identity(recipe)
+        self._since_last_figure.append(network)
         folder = stores.place(recipe, self.store)
         with suppress(OSError, ValueError):  # a damaged recipe.json; the weights have a checksum of their own
             made = stores.about(folder)["made"] | {"pretrained": folder.parent.parent == stores.PRETRAINED}
             plotting.note(self.figures, lambda record: record.setdefault("networks", {}).update({folder.name: made}))
-        return net
+        return network
 
-    def to(self, images):
-        """Images on this run's device."""
+    def to(self, images: Tensor) -> Tensor:
+        """Move images to this run's device."""
         return images.to(self.device)
 
-    def save(self, fig, name):
-        """Write a figure, marked with this notebook, scale, seed and its denoisers, and show it."""
-        made_by = {"notebook": self.notebook, "scale": self.scale.name, "seed": self.seed, "networks": self.used}
+    def save(self, fig: Figure, name: str, networks: Iterable[nn.Module] | None = None) -> None:
+        """Write a figure, marked with the notebook, scale, seed and networks that made it, and show it.
+
+        Parameters
+        ----------
+        fig : Figure
+        name : str
+        networks : iterable of nn.Module, optional
+            The networks that the figure is about, as :meth:`network` returned them. By default those loaded since
+            the last figure was saved; if there are none, all those loaded so far.
+        """
+        if networks is None:
+            networks = self._since_last_figure or self.networks
+        names = sorted({self.networks[network] for network in networks})
+        self._since_last_figure.clear()
+        made_by = {"notebook": self.notebook, "scale": self.scale.name, "seed": self.seed, "networks": names}
         plotting.save(fig, name, self.figures, made_by)
         plotting.show(name, self.figures, fig.get_figwidth())
 
-    def claim(self, id, **measured):
+    def claim(self, id: str, **measured: Any) -> None:
         """Record what was measured for a claim, and print its verdict."""
         row = claims.record(id, measured, self.scale.name, self.figures)
         print(f"claim {id} ({row['verdict']}): {row['statement']}\n   rule: {row['rule']}")
 
-    def finish(self):
-        """Note what this run was: settings, device, wall time."""
+    def finish(self) -> None:
+        """Record what this run was: settings, device, wall time, networks."""
         about = {
-            "seconds": round(time.monotonic() - self.started, 1),
+            "seconds": round(time.monotonic() - self._started, 1),
             "seed": self.seed,
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device),
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
             "torch": torch.__version__,
-            "networks": self.used,
+            "networks": sorted(set(self.networks.values())),
         }
-        settings = scales.settings(self.scale)
 
-        def change(record):
-            record["scale"] = settings
+        def change(record: dict[str, Any]) -> None:
+            record["scale"] = scales.settings(self.scale)
             record.setdefault("notebooks", {})[self.notebook] = about
 
         plotting.note(self.figures, change)
 
-    def _noted(self, photographs):
+    def _noted(self, photographs: Photographs) -> Photographs:
         manifest = photographs.manifest
         summary = {key: manifest[key] for key in ("source", "size", "found", "sha256")}
         summary |= {"unreadable": len(manifest["unreadable"]), "near_duplicates": len(manifest["near_duplicates"])}
@@ -103,8 +125,17 @@ class Run:
         return photographs
 
 
-def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=None, device="auto", seed=0):
-    """Check the parameters of a notebook and set the look of its figures.
+def start(
+    notebook: str,
+    scale: str = "smoke",
+    faces: str | None = None,
+    scenes: str | None = None,
+    store: str | None = None,
+    figures: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> Run:
+    """Check the parameters of a notebook, each error in one sentence, and set the style of its figures.
 
     Parameters
     ----------
@@ -115,61 +146,43 @@ def start(notebook, scale="smoke", faces=None, scenes=None, store=None, figures=
     faces, scenes : str, optional
         Folder or file of photographs; see :func:`gahb.datasets.faces`.
     store : str, optional
-        Folder of trained denoisers; see :func:`gahb.training.store.default_store`.
+        Folder of trained networks; see :func:`gahb.training.store.default_store`.
     figures : str, optional
-        Folder in which this scale's folder of figures is; ``figures`` of the project if left out.
-        Where the faces inside scikit-image stand in for your own, its name ends in ``-stand-ins``.
+        Folder of figures, ``figures`` of the project by default; this scale has its own folder in it. Its name ends
+        in ``-stand-ins`` if the faces inside scikit-image replace those of the scale.
     device : str
-        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
+        ``"auto"``, ``"cuda"`` or ``"cpu"``.
     seed : int
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        With one sentence that names the parameter.
     """
     _refuse_unknown()
-    scale = scales.get(scale)
-    # papermill takes a folder called 2024 for a number
+    chosen_scale = scales.get(scale)
+    # papermill reads a folder called 2024 as a number
     faces, scenes, store, figures = (None if path is None else str(path) for path in (faces, scenes, store, figures))
     for name, source in (("faces", faces), ("scenes", scenes)):
         if source is not None and source != "lfw" and not Path(source).expanduser().exists():
             raise FileNotFoundError(f"{name}: there is no folder or file {source}")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
-    chosen = pick_device(device)
-    if chosen.type == "mps":
+    chosen_device = pick_device(device)
+    if chosen_device.type == "mps":
         raise ValueError("device mps lacks the float64 of the analyses; train on it by gahb train, and take cpu here")
-    figures = Path(figures or default_figures()).expanduser() / scales.results(scale, faces)
-    claims.read(figures)  # damage is told now, not when hours of work are recorded
-    plotting.provenance(figures)
+    folder = Path(figures or default_figures()).expanduser() / scales.results(chosen_scale, faces)
+    claims.read(folder)  # damage is reported now, not after hours of work
+    plotting.provenance(folder)
     plotting.style()
-    return Run(
-        notebook,
-        scale,
-        faces,
-        scenes,
-        Path(store or stores.default_store()).expanduser(),
-        figures,
-        chosen,
-        seed,
-    )
+    store_folder = Path(store or stores.default_store()).expanduser()
+    return Run(notebook, chosen_scale, faces, scenes, store_folder, folder, chosen_device, seed)
 
 
-def default_figures():
-    """``figures`` of the project, or of the current folder if the package was installed elsewhere."""
+def default_figures() -> Path:
+    """Return ``figures`` of the project, or of the current folder if the package was installed elsewhere."""
     return (stores.project() or Path.cwd()) / "figures"
 
 
-def _refuse_unknown():
-    """Refuse a parameter that no notebook has: papermill sets it, and only warns.
+def _refuse_unknown() -> None:
+    """Refuse a parameter that no notebook has: papermill sets it with only a warning.
 
-    In a kernel that has run no more than its first cells, every literal that is not a parameter
-    was injected.
+    In a kernel that has run only its first cells, every literal that is not a parameter was injected.
     """
     try:
         from IPython import get_ipython

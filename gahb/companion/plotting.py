@@ -1,21 +1,29 @@
-"""The look of a figure: one colour for one thing, one gray scale for images, and what made it."""
+"""The style of figures: one colour for each quantity, one gray scale for images; and the record of what made them."""
 
 import json
 import math
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import filelock
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from IPython.display import Image, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
 
-from gahb import __version__, stats
+from gahb import stats
 from gahb._util.files import read_json, write_atomically, write_text
 
-# One colour for one thing in all figures.
+Colour = str | tuple[float, float, float]
+
+# One colour for each quantity, in all figures.
 COLOURS = {
     "train": "#332288",
     "test": "#b8860b",
@@ -35,8 +43,8 @@ OPTIMAL = {"linestyle": "--", "color": COLOURS["optimal"], "linewidth": 1.2}
 WIDTH = 9.0  # inches
 
 
-def style():
-    """Set the look of all figures; white paper, so that they read in dark themes too."""
+def style() -> None:
+    """Set the style of all figures; on white, so that they are readable in dark themes too."""
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
     plt.rcParams.update(
         {
@@ -54,33 +62,30 @@ def style():
     )
 
 
-def ladder(values, palette="viridis"):
-    """A colour for each of a rising sequence: training-set sizes, regularities."""
+def ladder(values: Sequence[float], palette: str = "viridis") -> dict[float, Colour]:
+    """Return a colour for each of a rising sequence: training-set sizes, regularities."""
     return dict(zip(values, sns.color_palette(palette, len(values) + 1)[: len(values)], strict=True))
 
 
-def save(fig, name, folder, made_by):
-    """Write ``name.png`` and ``name.pdf``, marked with what made them, and note it in ``provenance.json``.
+def save(fig: Figure, name: str, folder: str | Path, made_by: dict[str, Any]) -> None:
+    """Write ``name.png`` and ``name.pdf``, marked with what made them, and record it in ``provenance.json``.
 
-    Parameters
-    ----------
-    fig : Figure
-    name : str
-        ``fig01_memorization`` and the like.
-    folder : str or Path
-    made_by : dict
-        Notebook, scale, seed, denoisers: what a reader needs to make it again.
+    ``made_by`` is what a reader needs to make the figure again: notebook, scale, seed, networks.
     """
     folder, description = Path(folder), json.dumps(made_by, sort_keys=True)
     fig.draw_without_rendering()  # lay out once, not for each file
     fig.set_layout_engine("none")
     for suffix in ("png", "pdf"):
         key = "Description" if suffix == "png" else "Subject"
-        marks = {"Title": name, key: description, ("Software" if suffix == "png" else "Creator"): f"gahb {__version__}"}
+        marks = {
+            "Title": name,
+            key: description,
+            ("Software" if suffix == "png" else "Creator"): f"gahb {version('gahb')}",
+        }
         if suffix == "pdf":
             marks["CreationDate"] = None  # the same figure is the same file
 
-        def write(temporary, suffix=suffix, marks=marks):
+        def write(temporary: Path, suffix: str = suffix, marks: dict = marks) -> None:
             fig.savefig(temporary, format=suffix, metadata=marks)
 
         write_atomically(folder / f"{name}.{suffix}", write)
@@ -88,23 +93,17 @@ def save(fig, name, folder, made_by):
     plt.close(fig)
 
 
-def show(name, folder, width):
-    """Show a saved figure in a notebook, ``width`` inches wide: the file itself, so that it is drawn but once."""
+def show(name: str, folder: str | Path, width: float) -> None:
+    """Show a saved figure in a notebook, ``width`` inches wide: its file, so that it is drawn only once."""
     display(Image(filename=str(Path(folder) / f"{name}.png"), width=round(100 * width)))
 
 
-def provenance(folder):
-    """What ``provenance.json`` of a folder of figures says; empty if there is none yet.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged.
-    """
+def provenance(folder: str | Path) -> dict[str, Any]:
+    """Return what ``provenance.json`` of a folder of figures records; empty if there is none yet."""
     return read_json(Path(folder) / "provenance.json", lambda record: {k: dict(v) for k, v in record.items()}) or {}
 
 
-def note(folder, change):
+def note(folder: str | Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change ``provenance.json`` of a folder of figures, one process at a time."""
     path = Path(folder) / "provenance.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,8 +113,10 @@ def note(folder, change):
         write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def show_image(ax, image, title="", vmin=0.0, vmax=1.0, cmap="gray"):
-    """One image (H, W) or (1, H, W) on a fixed gray scale, without axes."""
+def show_image(
+    ax: Axes, image: ArrayLike, title: str = "", vmin: float = 0.0, vmax: float = 1.0, cmap: str = "gray"
+) -> None:
+    """Show one image (H, W) or (1, H, W) on a fixed gray scale, without axes."""
     image = np.asarray(image)
     ax.imshow(image.reshape(image.shape[-2:]), vmin=vmin, vmax=vmax, cmap=cmap)
     ax.set_title(title, fontsize=9, pad=3)
@@ -124,27 +125,27 @@ def show_image(ax, image, title="", vmin=0.0, vmax=1.0, cmap="gray"):
     sns.despine(ax=ax, left=True, bottom=True)
 
 
-def show_vector(ax, vector, title=""):
-    """One basis vector (H, W) on a diverging map centred on zero.
+def show_vector(ax: Axes, vector: ArrayLike, title: str = "") -> None:
+    """Show one basis vector (H, W) on a diverging map centred on zero.
 
-    The map ends at the 99 % quantile of the sizes, where that is not zero: a few pixels, often at the border, would
-    else leave the rest pale.
+    The map ends at the 99 % quantile of the absolute values, if that is not zero: otherwise a few pixels, often at the
+    border, would leave the rest pale.
     """
     sizes = np.abs(np.asarray(vector))
     limit = float(np.quantile(sizes, 0.99)) or float(sizes.max()) or 1.0
     show_image(ax, vector, title, -limit, limit, "RdBu_r")
 
 
-def image_row(fig, images, titles, **limits):
-    """A row of images in a figure or subfigure."""
+def image_row(fig: Figure | SubFigure, images: Sequence, titles: Sequence[str], **limits: float) -> np.ndarray:
+    """Show a row of images in a figure or subfigure; return its axes."""
     axes = np.atleast_1d(fig.subplots(1, len(images)))
     for ax, image, title in zip(axes, images, titles, strict=True):
         show_image(ax, image, title, **limits)
     return axes
 
 
-def vector_grid(fig, vectors, titles, columns=5):
-    """Basis vectors, each with its title, in rows of ``columns``."""
+def vector_grid(fig: Figure | SubFigure, vectors: Sequence, titles: Sequence[str], columns: int = 5) -> np.ndarray:
+    """Show basis vectors, each with its title, in rows of ``columns``; return the axes."""
     axes = np.atleast_1d(fig.subplots(math.ceil(len(vectors) / columns), columns)).flatten()
     for ax in axes:
         ax.axis("off")
@@ -154,14 +155,21 @@ def vector_grid(fig, vectors, titles, columns=5):
     return axes
 
 
-def shrinkage_titles(shrinkage, indices=None):
-    """Titles of basis vectors: their number, from 1, and their shrinkage factor."""
+def shrinkage_titles(shrinkage: Sequence, indices: Iterable[int] | None = None) -> list[str]:
+    """Return titles of basis vectors: their number, from 1, and their shrinkage factor."""
     indices = range(len(shrinkage)) if indices is None else indices
     return [rf"$\lambda_{{{k + 1}}}$ = {float(shrinkage[k]):.2f}" for k in indices]
 
 
-def decay(ax, shrinkage, coefficients=None, label=None, color=None, linestyle="-"):
-    """Shrinkage factors lambda_k, and the coefficients <x, e_k> beside them on an axis of their own."""
+def decay(
+    ax: Axes,
+    shrinkage: Sequence,
+    coefficients: ArrayLike | None = None,
+    label: str | None = None,
+    color: Colour | None = None,
+    linestyle: str = "-",
+) -> None:
+    """Plot the shrinkage factors lambda_k, and on a second axis the coefficients <x, e_k>."""
     k = np.arange(1, len(shrinkage) + 1)
     ax.plot(k, shrinkage, linestyle, color=color or COLOURS["shrinkage"], label=label or r"$\lambda_k(y)$")
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
@@ -179,27 +187,31 @@ def decay(ax, shrinkage, coefficients=None, label=None, color=None, linestyle="-
     ax.patch.set_visible(False)
 
 
-def psnr_axes(ax, title=""):
+def psnr_axes(ax: Axes, title: str = "") -> None:
     """Label the axes of a curve of output against input PSNR."""
     ax.set_xlabel(r"input PSNR $-20 \log_{10} \sigma$ (dB)")
     ax.set_ylabel("output PSNR (dB)")
     ax.set_title(title)
 
 
-def banded(ax, x, table, color, label=None, marker="o-", **style):
-    """The mean of a table (S, B) over its columns against x, with its 95 % bootstrap band."""
+def banded(
+    ax: Axes, x: ArrayLike, table: ArrayLike, color: Colour, label: str | None = None, marker: str = "o-", **style: Any
+) -> None:
+    """Plot the mean of a table (S, B) over its columns against x, with its 95 % bootstrap band."""
     ax.plot(x, np.mean(table, axis=1), marker, color=color, label=label, **{"markersize": 3.5} | style)
     ax.fill_between(x, *stats.confidence_interval(table), color=color, alpha=0.2, linewidth=0)
 
 
-def optimal_line(ax, input_db, slope, through, color):
-    """A dashed line of the optimal slope through the point ``(x, y)``, in the colour of the curve that it is for."""
+def optimal_line(ax: Axes, input_db: ArrayLike, slope: float, through: Sequence[float], color: Colour) -> None:
+    """Plot a dashed line of the optimal slope through the point ``(x, y)``, in the colour of its curve."""
     x = np.asarray(input_db, dtype=float)
     ax.plot(x, through[1] + slope * (x - through[0]), **OPTIMAL | {"color": color})
 
 
-def histograms(ax, groups, xlabel="cosine similarity", bins=None):
-    """Overlaid densities of several groups of similarities, ``{key of COLOURS: values}``, and their medians."""
+def histograms(
+    ax: Axes, groups: dict[str, ArrayLike], xlabel: str = "cosine similarity", bins: ArrayLike | None = None
+) -> None:
+    """Plot overlaid densities of several groups of similarities, ``{key of COLOURS: values}``, and their medians."""
     values = {key: np.asarray(v, dtype=float) for key, v in groups.items()}
     low = min(v.min() for v in values.values())
     edges = np.linspace(min(low, 0.98), 1.0, 31) if bins is None else bins
@@ -211,19 +223,19 @@ def histograms(ax, groups, xlabel="cosine similarity", bins=None):
     sns.despine(ax=ax, left=True)
 
 
-def keys(**labels):
-    """Handles and labels of a legend, ``{key of COLOURS: label}``."""
+def keys(**labels: str) -> tuple[list[Patch], list[str]]:
+    """Return handles and labels of a legend, from ``{key of COLOURS: label}``."""
     return [Patch(color=COLOURS[key], alpha=0.6) for key in labels], list(labels.values())
 
 
-def same_gray(images, low=0.01, high=0.99):
-    """Limits ``{"vmin", "vmax"}`` that show all images on one stretched gray scale."""
-    vmin, vmax = np.quantile(np.asarray(images), [low, high])
+def same_gray(images: ArrayLike) -> dict[str, float]:
+    """Return limits ``vmin`` and ``vmax`` that show all images on one gray scale, stretched to their quantiles."""
+    vmin, vmax = np.quantile(np.asarray(images), [0.01, 0.99])
     return {"vmin": float(vmin), "vmax": float(max(vmax, vmin + 1e-6))}
 
 
-def new(width=WIDTH, height=4.0):
-    """A figure that lays itself out."""
+def new(width: float = WIDTH, height: float = 4.0) -> Figure:
+    """Return a new figure with automatic layout."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # many open figures, in a notebook that shows them all
+        warnings.simplefilter("ignore", RuntimeWarning)  # about many open figures: a notebook shows them all
         return plt.figure(figsize=(width, height), layout="constrained")

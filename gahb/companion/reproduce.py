@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
@@ -13,24 +15,18 @@ from papermill.exceptions import PapermillExecutionError
 from gahb._util.devices import cores
 from gahb._util.files import check_writable, write_text
 from gahb._util.signals import deaf_to_ctrl_c, end_with_parent, interruptible
-from gahb.companion import notebook, report, scales
+from gahb.companion import notebook, report, scales, tasks
 from gahb.training.parallel import end_all, train_all
 from gahb.training.store import default_store, project
 
-KERNEL = "python3"  # the one of the environment that runs this, whatever name a notebook recorded
+KERNEL = "python3"  # that of the running environment, whatever name a notebook recorded
 START_TIMEOUT = 300  # seconds
 
+Outcome = tuple[str | None, float]  # what failed, in one sentence, or None; seconds
 
-def notebooks(only=None):
-    """Paths of the project's notebooks, in order; those whose name begins with one of ``only``.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the package was installed without the project's notebooks.
-    ValueError
-        If ``only`` names none.
-    """
+def notebooks(only: Sequence[str] | None = None) -> list[Path]:
+    """Return the paths of the project's notebooks in order, or of those whose names begin with one of ``only``."""
     if project() is None:
         raise FileNotFoundError(
             "the notebooks are not beside the installed package; clone the project and run `pip install -e .` there"
@@ -38,17 +34,25 @@ def notebooks(only=None):
     paths = sorted((project() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not only:
         return paths
-    wanted = [path for path in paths if any(path.name.startswith(prefix) for prefix in only)]
+    wanted = [path for path in paths if path.name.startswith(tuple(only))]
     if not wanted:
         names = ", ".join(path.stem for path in paths)
         raise ValueError(f"--only {' '.join(only)} names no notebook; they are {names}")
     return wanted
 
 
-def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo=print, **parameters):
-    """Run notebooks at a scale; go on after one that fails.
+def reproduce(
+    scale: str = "smoke",
+    only: Sequence[str] | None = None,
+    runs: str | Path | None = None,
+    figures: str | Path | None = None,
+    jobs: int | None = None,
+    echo: Callable[[str], object] = print,
+    **parameters: Any,
+) -> list[str]:
+    """Run notebooks at a scale, continue if one fails, and write the report.
 
-    What the store lacks is trained first, several at once; then the notebooks run, several at once.
+    First the networks that the store lacks are trained, several at once; then the notebooks run, several at once.
 
     Parameters
     ----------
@@ -56,14 +60,14 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo
     only : sequence of str, optional
         Beginnings of the names of notebooks, such as ``"03"``.
     runs, figures : str or Path, optional
-        Folders for the executed notebooks and the figures; ``runs`` and ``figures`` of the project
-        if left out. Each scale has a folder of its own in them.
+        Folders of the executed notebooks and the figures, ``runs`` and ``figures`` of the project by default. Each
+        scale has its own folder in them.
     jobs : int, optional
-        How many to run at once; see :func:`gahb.companion.scales.pick_jobs`.
+        Number to run at once; see :func:`gahb.companion.tasks.pick_jobs`.
     echo : callable
-        Takes one line of progress.
+        Called with each line of progress.
     **parameters
-        ``faces``, ``scenes``, ``store``, ``device``, ``seed`` for all, ``denoiser`` for notebook 03.
+        ``faces``, ``scenes``, ``store``, ``device``, ``seed`` for all notebooks, ``denoiser`` for notebook 03.
 
     Returns
     -------
@@ -71,20 +75,28 @@ def reproduce(scale="smoke", only=None, runs=None, figures=None, jobs=None, echo
         Names of the notebooks that failed.
     """
     with interruptible():
-        return _reproduce(scale, only, runs, figures, jobs, echo, parameters)
+        return _reproduce(scales.get(scale), only, runs, figures, jobs, echo, parameters)
 
 
-def _reproduce(scale, only, runs, figures, jobs, echo, parameters):
+def _reproduce(
+    scale: scales.Scale,
+    only: Sequence[str] | None,
+    runs: str | Path | None,
+    figures: str | Path | None,
+    jobs: int | None,
+    echo: Callable[[str], object],
+    parameters: dict[str, Any],
+) -> list[str]:
     begun = time.monotonic()
-    scale, paths = scales.get(scale), notebooks(only)
+    paths = notebooks(only)
     figures = Path(figures or notebook.default_figures()).expanduser().resolve()
     name = scales.results(scale, parameters.get("faces"))
     runs, folder = Path(runs or project() / "runs").expanduser().resolve() / name, figures / name
-    for place in (runs, folder):  # told now, not after hours
+    for place in (runs, folder):  # reported now, not after hours
         check_writable(place, "other folders with --figures and --runs")
-    report.report(folder)  # so is a damaged ledger
+    report.report(folder)  # fails now if the ledger is damaged
     parameters = _absolute(parameters | {"scale": scale.name, "figures": str(figures)})
-    count = scales.pick_jobs(scale, parameters.get("device", "auto"), jobs)
+    count = tasks.pick_jobs(scale, parameters.get("device", "auto"), jobs)
     if not only:
         _train_ahead(scale, parameters, count, echo)
     failed = []
@@ -101,18 +113,18 @@ def _reproduce(scale, only, runs, figures, jobs, echo, parameters):
     return failed
 
 
-def _train_ahead(scale, parameters, jobs, echo):
-    """Train all that the notebooks will ask for; what cannot be trained fails in its notebook, with its cause."""
+def _train_ahead(scale: scales.Scale, parameters: dict[str, Any], jobs: int, echo: Callable[[str], object]) -> None:
+    """Train all networks of the notebooks; one that cannot be trained fails again in its notebook, with the cause."""
     try:
         sources = parameters.get("faces"), parameters.get("scenes")
-        tasks = scales.tasks(scale, (), *sources, parameters.get("seed", 0), parameters["store"])
-        train_all(tasks, parameters["store"], parameters.get("device", "auto"), jobs, echo=echo)
+        wanted = tasks.of_scale(scale, (), *sources, parameters.get("seed", 0), parameters["store"])
+        train_all(wanted, parameters["store"], parameters.get("device", "auto"), jobs, echo=echo)
     except (ValueError, OSError, RuntimeError) as error:
         echo(f"training ahead of the notebooks failed: {error}")
 
 
-def _run_all(arguments, count):
-    """Outcomes of :func:`_timed` in order, ``count`` at once; each in a process of its own event loop."""
+def _run_all(arguments: list[tuple], count: int) -> Iterator[Outcome]:
+    """Yield the outcomes of :func:`_timed` in order, ``count`` at once, each in a process with its own event loop."""
     with _threads_of_kernels(max(1, cores() // count)):
         if count == 1:
             yield from (_timed(*each) for each in arguments)
@@ -127,20 +139,20 @@ def _run_all(arguments, count):
                 raise
 
 
-def _timed(path, output, parameters, timeout):
-    """What :func:`run_notebook` returns, and the seconds that it took."""
+def _timed(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> Outcome:
+    """Return what :func:`run_notebook` returns, and the seconds that it took."""
     begun = time.monotonic()
     with interruptible():
         return run_notebook(path, output, parameters, timeout), time.monotonic() - begun
 
 
 @contextmanager
-def _threads_of_kernels(threads):
-    """Kernels that start inside share the cores, instead of each taking them all; what the user has set stays."""
+def _threads_of_kernels(threads: int) -> Iterator[None]:
+    """Divide the cores among the kernels that start inside; the user's own settings are kept."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     former = {name: os.environ.get(name) for name in names}
-    share = former["OMP_NUM_THREADS"] or str(threads)  # the others follow it, as they do by themselves
-    os.environ.update({name: former[name] or share for name in names})
+    default = former["OMP_NUM_THREADS"] or str(threads)  # the other libraries follow it by themselves
+    os.environ.update({name: former[name] or default for name in names})
     try:
         yield
     finally:
@@ -149,37 +161,36 @@ def _threads_of_kernels(threads):
                 os.environ.pop(name)
 
 
-def run_notebook(path, output, parameters, timeout):
-    """Execute one notebook with those of ``parameters`` that it has; None, or one sentence on what failed."""
+def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> str | None:
+    """Execute one notebook with those of ``parameters`` that it has; return None, or one sentence on what failed."""
     try:
         known = papermill.inspect_notebook(str(path))
-        chosen = {key: value for key, value in parameters.items() if key in known}
         papermill.execute_notebook(
             str(path),
             str(output),
-            chosen,
+            {key: value for key, value in parameters.items() if key in known},
             kernel_name=KERNEL,
             language="python",
             progress_bar=False,
             start_timeout=START_TIMEOUT,
             execution_timeout=timeout,
             cwd=str(Path(output).parent),
-            extra_arguments=["--log-level=CRITICAL"],  # of the kernel: no warnings that are none of a reader's business
+            extra_arguments=["--log-level=CRITICAL"],  # no warnings of the kernel in the reader's log
         )
     except PapermillExecutionError as error:
         return _one_line(error.ename, error.evalue)
-    except Exception as error:  # a kernel that dies, hangs or cannot start; the others go on
+    except Exception as error:  # a kernel that dies, hangs or cannot start; the other notebooks still run
         return _one_line(type(error).__name__, error)
     return None
 
 
-def _one_line(name, text):
+def _one_line(name: str, text: object) -> str:
     first = next(iter(str(text).strip().splitlines()), "")
     return f"{name}: {first[:300]}"
 
 
-def _absolute(parameters):
-    """Paths as seen from where the command was given: notebooks run in another folder."""
+def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Make paths absolute, as notebooks run in another folder, and leave out what was not given."""
     parameters = {key: value for key, value in parameters.items() if value is not None}
     for key in ("faces", "scenes", "store", "denoiser"):
         if key in parameters and parameters[key] != "lfw":

@@ -1,37 +1,31 @@
-"""Settings of a run at each scale, and the recipes of its denoisers.
+"""Settings of a run at each scale, and the recipes of its networks.
 
-``smoke``: seconds a network, to see that all works. ``laptop``: hours on a CPU. ``paper-short``: the
-paper's networks and images, trained for seconds each on a GPU. ``paper``: the paper's own training, of as
-many images a network, and measured on as many, as this project has chosen: the paper does not say.
+``smoke``: seconds for each network, to see that everything runs. ``laptop``: hours on a CPU. ``paper-short``: the
+paper's networks and images, each trained for seconds on a GPU. ``paper``: the paper's own training; the number of
+images seen, and of images measured, is this project's choice, as the paper does not state it.
 """
 
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path
 
 from torch import Tensor
 
 from gahb import datasets
-from gahb._util import checks
-from gahb._util.devices import cores, pick_device
-from gahb.training.parallel import Task
 from gahb.training.recipe import Recipe
-from gahb.training.store import default_store, pretrained_recipe
+from gahb.training.store import pretrained_recipe
 
-OF_PHOTOGRAPHS = {"faces": ("faces", "shuffled"), "scenes": ("scenes",)}  # beginnings of the names of denoisers
-STAND_INS = 90  # test faces of the 100 inside scikit-image, near duplicates left out
+STAND_INS = 90  # test faces among the 100 inside scikit-image, without near duplicates
 
-PAPER_TRAINING = {  # Appendix A, with the authors' code for what it leaves out
+PAPER_TRAINING = {  # Appendix A, and the authors' code where it is silent
     "network": "BFCNN",
     "network_kwargs": {"depth": 20, "channels": 64},
     "sigma_max": 1.0,
     "noise_distribution": "uniform",
     "batch_size": 512,
-    "images_seen": 10_000_000,  # this project's choice: the rate is not halved within them
+    "images_seen": 10_000_000,  # this project's choice; the learning rate is not yet halved by then
     "optimizer": "adam",
     "loss_weighting": 0.0,
     "learning_rate": 1e-3,
@@ -41,8 +35,8 @@ PAPER_TRAINING = {  # Appendix A, with the authors' code for what it leaves out
 LAPTOP_TRAINING = {  # the cheapest found that shows the effects: see benchmarks/recipes.md
     "network": "ResUNet",
     "network_kwargs": {"channels": 16, "blocks": 2},
-    # Evaluated up to sigma = 1. Trained up to there alone, a network knows that noise is never larger: at the edge
-    # it does better than any denoiser that must be told sigma, and Eq. 10 is 16 % off.
+    # Networks are evaluated up to sigma = 1. One trained only that far knows that noise is never larger: near the edge
+    # it beats every denoiser that does not know this, and Eq. 10 is off by 16 %.
     "sigma_max": 1.5,
     "noise_distribution": "sqrt-uniform",
     "loss_weighting": "balanced",
@@ -57,14 +51,17 @@ SMALL_NOISE = {
     "sigma_max": 1.0,
     "noise_distribution": "log-uniform",
     "images_seen": 48_000,
-}  # which C-alpha slopes are about
-PAPER_SHORT_TRAINING = LAPTOP_TRAINING | {  # the paper's network, trained as on a laptop by the larger steps of a GPU
-    "network": PAPER_TRAINING["network"],
-    "network_kwargs": PAPER_TRAINING["network_kwargs"],
-    "batch_size": 256,
-    "images_seen": 320_000,
-    "learning_rate": 2e-2,
-}
+}  # for the slopes of C-alpha images
+PAPER_SHORT_TRAINING = (
+    LAPTOP_TRAINING
+    | {  # the paper's network, trained as on a laptop, in the larger batches of a GPU
+        "network": PAPER_TRAINING["network"],
+        "network_kwargs": PAPER_TRAINING["network_kwargs"],
+        "batch_size": 256,
+        "images_seen": 320_000,
+        "learning_rate": 2e-2,
+    }
+)
 SMOKE_TRAINING = {
     "network": "BFCNN",
     "network_kwargs": {"depth": 5, "channels": 16},
@@ -85,23 +82,23 @@ class Scale:
     Attributes
     ----------
     name : str
-    face_size, face_N, face_test
-        Size of the faces, the sizes N of the training sets, the number of test faces.
-    scene_size, scene_N, scene_test
-        The same for scenes (bedrooms).
-    class_size, class_N, class_test
+    face_size, face_N, face_test : int, tuple of int, int
+        Size of the faces, sizes N of the training sets, number of test faces.
+    scene_size, scene_N, scene_test : int
+        The same for scenes (bedrooms), with one N.
+    class_size, class_N, class_test : int
         The same for synthetic images.
-    alphas : tuple
+    alphas : tuple of float
         Regularities of the C-alpha classes (Figure 4).
-    contour_alphas, background_alpha
+    contour_alphas, background_alpha : tuple of float, float
         alpha_1 and alpha_2 of the classes of Figure 10.
-    input_db : tuple
+    input_db : tuple of float
         Noise levels of the PSNR curves.
-    slope_db : tuple
-        Range over which slopes of synthetic classes are fitted: small noise. It moves to larger noise for
-        C-alpha classes that are rougher than the pixels there (notebook 04).
-    face_slope_db : tuple
-        The same for faces (Figure 6): noise at which faces of this size are far from their input. Below it
+    slope_db : tuple of float
+        Range over which slopes of synthetic classes are fitted: small noise. For C-alpha classes that are rougher
+        than the pixels there, it moves to larger noise (notebook 04).
+    face_slope_db : tuple of float
+        The same for faces (Figure 6): noise at which faces of this size are far from their input. At smaller noise
         every denoiser nears the identity, whose slope is 1.
     samples : int
         Number of samples drawn from each pair of networks.
@@ -112,7 +109,7 @@ class Scale:
     training, synthetic_training : dict
         Fields of :class:`gahb.Recipe` for photographs and for synthetic classes.
     disks_training : dict
-        What is different for disks.
+        Changes to ``synthetic_training`` for disks.
     cell_timeout : int
         Seconds that one cell of a notebook may take.
     parallel : bool
@@ -121,7 +118,7 @@ class Scale:
 
     name: str
     face_size: int = 40
-    face_N: tuple = (1, 10, 100, 1_000, 10_000)
+    face_N: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
     face_test: int = 1_000
     scene_size: int = 32
     scene_N: int = 20_000
@@ -129,12 +126,12 @@ class Scale:
     class_size: int = 40
     class_N: int = 10_000
     class_test: int = 256
-    alphas: tuple = (1.0, 2.0, 3.0, 4.0)
-    contour_alphas: tuple = (1.5, 2.0, 4.0)
+    alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
+    contour_alphas: tuple[float, ...] = (1.5, 2.0, 4.0)
     background_alpha: float = 8.0
-    input_db: tuple = tuple(range(0, 41, 2))
-    slope_db: tuple = (24, 40)
-    face_slope_db: tuple = (0, 20)
+    input_db: tuple[float, ...] = tuple(range(0, 41, 2))
+    slope_db: tuple[float, ...] = (24, 40)
+    face_slope_db: tuple[float, ...] = (0, 20)
     samples: int = 200
     analysed: int = 32
     step_size: float = 0.01
@@ -148,7 +145,7 @@ class Scale:
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """Noise levels of the PSNR curves, intensities, falling."""
+        """Noise levels of the PSNR curves, in intensities, falling."""
         return tuple(10 ** (-db / 20) for db in self.input_db)
 
 
@@ -186,7 +183,7 @@ SCALES = {
         sigma_end=0.002,
         training=LAPTOP_TRAINING,
         synthetic_training=LAPTOP_TRAINING | SMALL_NOISE,
-        # After fewer images a network keeps more at a disk's edge than tangents; noise law: figures/laptop/notes.md.
+        # After fewer images a network keeps more than tangents at the edge of a disk. Noise: figures/laptop/notes.md.
         disks_training={"images_seen": 960_000, "noise_distribution": "sqrt-uniform"},
         cell_timeout=24 * 3600,
         parallel=True,
@@ -205,13 +202,7 @@ SCALES = {
 
 
 def get(name: str | Scale) -> Scale:
-    """The scale of a name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such scale.
-    """
+    """Return the scale of a name."""
     if isinstance(name, Scale):
         return name
     if name not in SCALES:
@@ -222,15 +213,15 @@ def get(name: str | Scale) -> Scale:
 
 
 def settings(scale: Scale) -> dict:
-    """All settings of a scale, as JSON gives them back."""
+    """Return all settings of a scale, as JSON reads them back."""
     return json.loads(json.dumps(asdict(scale)))
 
 
 def faces(scale: Scale, source: str | None = None, cache: str | Path | None = None) -> datasets.Photographs:
-    """The faces of a scale; see :func:`gahb.datasets.faces`.
+    """Return the faces of a scale; see :func:`gahb.datasets.faces`.
 
-    If none are given and the networks of faces come with the package, the faces inside scikit-image are test images
-    for them; there is no training set then.
+    Without a source, and if the networks of faces are pretrained, the faces inside scikit-image are the test images,
+    and there is no training set.
     """
     if stand_ins(scale, source):
         return datasets.faces(None, scale.face_size, 0, STAND_INS, cache)
@@ -238,17 +229,17 @@ def faces(scale: Scale, source: str | None = None, cache: str | Path | None = No
 
 
 def stand_ins(scale: Scale, source: str | None) -> bool:
-    """Whether the faces inside scikit-image stand in for those of a scale; see :func:`faces`."""
+    """Whether the faces inside scikit-image replace those of a scale; see :func:`faces`."""
     return source is None and pretrained_recipe(scale.name, f"faces-S1-N{max(scale.face_N)}") is not None
 
 
 def results(scale: Scale, source: str | None) -> str:
-    """Name of the folder of figures; results on stand-ins are kept apart from those on the faces of a scale."""
+    """Return the name of the folder of figures; results on stand-ins are kept apart from those on the scale's faces."""
     return f"{scale.name}-stand-ins" if stand_ins(scale, source) else scale.name
 
 
 def scenes(scale: Scale, source: str | None = None, cache: str | Path | None = None) -> datasets.Photographs:
-    """The scenes of a scale; see :func:`gahb.datasets.scenes`."""
+    """Return the scenes of a scale; see :func:`gahb.datasets.scenes`."""
     return datasets.scenes(source, scale.scene_size, scale.scene_N, scale.scene_test, cache)
 
 
@@ -257,10 +248,7 @@ def photograph_recipe(
 ) -> Recipe:
     """Recipe of a network of photographs: the first N images of ``"S1"`` or ``"S2"``.
 
-    Raises
-    ------
-    ValueError
-        If there are too few photographs and no such network comes with the package.
+    Without training images it is the recipe of the pretrained network, or a ValueError if there is none.
     """
     kind = photographs.manifest["kind"]
     if photographs.N == 0:
@@ -277,7 +265,7 @@ def photograph_recipe(
 
 
 def shuffled_recipe(scale: Scale, photographs: datasets.Photographs, seed: int = 0) -> Recipe:
-    """Recipe of the network of shuffled faces, from the whole of S1."""
+    """Recipe of the network of shuffled faces, trained on all of S1."""
     if photographs.N == 0:
         return _pretrained(scale, f"shuffled-N{max(scale.face_N)}", seed)
     recipe = photograph_recipe(scale, photographs, "S1", seed=seed)
@@ -285,7 +273,7 @@ def shuffled_recipe(scale: Scale, photographs: datasets.Photographs, seed: int =
 
 
 def training_images(recipe: Recipe, photographs: datasets.Photographs | None) -> Tensor | None:
-    """The images of a recipe of photographs; None for synthetic classes, and for pretrained networks without them."""
+    """Images of a recipe of photographs; None for synthetic classes, and for pretrained networks without images."""
     if "sha256" not in recipe.data or photographs is None or photographs.N == 0:
         return None
     pixels = photographs.part(recipe.data["part"], recipe.data["n"])
@@ -293,28 +281,28 @@ def training_images(recipe: Recipe, photographs: datasets.Photographs | None) ->
 
 
 def c_alpha_recipe(scale: Scale, alpha: float, beta: float | None = None, seed: int = 0) -> Recipe:
-    """Recipe of a denoiser of C-alpha images."""
+    """Recipe of a network of C-alpha images."""
     name = f"c_alpha-{alpha:g}" + ("" if beta is None else f"-background-{beta:g}")
     return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta}, seed)
 
 
 def disks_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the denoiser of disks."""
+    """Recipe of the network of disks."""
     return _synthetic(scale, "disks", {"class": "disks"}, seed, **scale.disks_training)
 
 
 def sinusoids_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the denoiser of sinusoids."""
+    """Recipe of the network of sinusoids."""
     return _synthetic(scale, "sinusoids", {"class": "sinusoids"}, seed)
 
 
 def ray_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the denoiser of one image times an intensity."""
+    """Recipe of the network of one image times an intensity."""
     return _synthetic(scale, "ray", {"class": "ray"}, seed)
 
 
 def names(scale: Scale) -> list[str]:
-    """The name of every network of a scale."""
+    """Return the name of every network of a scale."""
     return [
         *(f"faces-{part}-N{N}" for part in ("S1", "S2") for N in scale.face_N),
         *(f"scenes-{part}-N{scale.scene_N}" for part in ("S1", "S2")),
@@ -326,9 +314,9 @@ def names(scale: Scale) -> list[str]:
 def recipes(
     scale: Scale, faces: datasets.Photographs | None, scenes: datasets.Photographs | None, seed: int = 0
 ) -> list[Recipe]:
-    """Every recipe of a scale, in the order in which the notebooks need them.
+    """Return every recipe of a scale, in the order in which the notebooks need them.
 
-    Without faces or scenes (None), recipes that need them are left out.
+    Recipes of faces are left out if ``faces`` is None, and so for scenes.
     """
     face_parts = () if faces is None else ("S1", "S2")
     scene_parts = () if scenes is None else ("S1", "S2")
@@ -344,58 +332,12 @@ def recipes(
     ]
 
 
-def tasks(
-    scale: Scale,
-    only: Sequence[str] = (),
-    faces_source: str | None = None,
-    scenes_source: str | None = None,
-    seed: int = 0,
-    store: str | Path | None = None,
-) -> list[Task]:
-    """Recipes of a scale and their training images, for :func:`gahb.training.parallel.train_all`.
-
-    ``only`` selects names by pattern: ``faces-S1-N10`` is that network, ``faces-S1`` and ``faces-S1-*`` are those of
-    S1; all if it is empty. Prepared photographs are kept in the store, where the notebooks find them.
-    """
-    cache = Path(store or default_store()) / "photographs"
-    chosen = [name for name in names(scale) if not only or any(_matches(name, pattern) for pattern in only)]
-    if not chosen:
-        raise ValueError(
-            f"--only {' '.join(only)} names no network of {scale.name}; they are {', '.join(names(scale))}"
-        )
-    needs = {kind: any(name.startswith(of) for name in chosen) for kind, of in OF_PHOTOGRAPHS.items()}
-    of = {
-        "faces": faces(scale, faces_source, cache) if needs["faces"] else None,
-        "scenes": scenes(scale, scenes_source, cache) if needs["scenes"] else None,
-    }
-    return [
-        (recipe, training_images(recipe, of["scenes" if recipe.data["class"] == "scenes" else "faces"]))
-        for recipe in recipes(scale, of["faces"], of["scenes"], seed)
-        if recipe.name in chosen
-    ]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch(name, pattern) or fnmatch(name, f"{pattern}-*")
-
-
-def pick_jobs(scale: Scale, device: str, jobs: int | None = None) -> int:
-    """Number of networks to train at once: ``jobs`` if given, else one per core on a CPU, one on a GPU.
-
-    A small network keeps one core busy and gains little from more; a network of the paper's size takes all the
-    memory and all the cores.
-    """
-    if jobs is not None:
-        return checks.count(jobs, "jobs")
-    return cores() if scale.parallel and pick_device(device).type == "cpu" else 1
-
-
 def _pretrained(scale: Scale, name: str, seed: int) -> Recipe:
     recipe = pretrained_recipe(scale.name, name, seed)
     if recipe is None:
         raise ValueError(
-            f"{name} of seed {seed} does not come with gahb (networks of few faces can hold them), and no faces were "
-            f"given to train it: give at least {2 * max(scale.face_N) + scale.face_test:,} with faces=, such as CelebA"
+            f"{name} of seed {seed} does not come with gahb (a network of few faces can hold them), and there are no "
+            f"faces to train it: give at least {2 * max(scale.face_N) + scale.face_test:,} with faces=, such as CelebA"
         )
     return recipe
 
@@ -403,15 +345,3 @@ def _pretrained(scale: Scale, name: str, seed: int) -> Recipe:
 def _synthetic(scale: Scale, name: str, data: dict, seed: int, **changes: object) -> Recipe:
     data = data | {"n": scale.class_N, "size": scale.class_size, "seed": seed}
     return Recipe(f"{name}-N{scale.class_N}", data, seed=seed, **scale.synthetic_training | changes)
-
-
-def photograph_needs() -> list[tuple[str, str, tuple[int, ...], int]]:
-    """For each scale and kind of photographs: scale, kind, the sizes N of the training sets, number of test images."""
-    return [
-        need
-        for name, scale in SCALES.items()
-        for need in (
-            (name, "faces", scale.face_N, scale.face_test),
-            (name, "scenes", (scale.scene_N,), scale.scene_test),
-        )
-    ]

@@ -1,5 +1,4 @@
-"""Training: what decides a network's weights (``recipe``), one step and its loss (``step``), the loop around it
-(``loop``), checkpoints, the store of trained networks, and many trainings at once (``parallel``, ``cluster``)."""
+"""Training: ``recipe`` (what decides a network's weights), ``step`` (the loss), ``loop``, and the store of networks."""
 
 from gahb.training.loop import TrainingFailed, TrainingStopped, train
 from gahb.training.recipe import Recipe

@@ -19,13 +19,15 @@ ARITHMETIC = 3  # raised whenever the bits of a step change: older checkpoints a
 
 @dataclass
 class State:
-    """A training under way: everything that a checkpoint holds."""
+    """A training under way: what a checkpoint holds, the path of its file, and the training it belongs to."""
 
     recipe: Recipe
     network: nn.Module
     optimizers: list[torch.optim.Optimizer]
     weighting: Weighting
     generator: torch.Generator
+    checkpoint: Path | None
+    identity: dict[str, Any]
     images_seen: int = 0
     seconds: float = 0.0
     losses: list[Tensor] = field(default_factory=list)  # of the steps since the last row of the history
@@ -33,7 +35,7 @@ class State:
 
 
 def identity(recipe: Recipe, images: Tensor, device: torch.device, bfloat16: bool, fused: bool) -> dict[str, Any]:
-    """What a checkpoint must share with a training to be resumed by it."""
+    """What must be equal in a training and a checkpoint that it resumes."""
     precision = "bfloat16" if bfloat16 else "float32"
     arithmetic = f"{device.type} {precision}{' compiled' * fused}, version {ARITHMETIC}"
     return {"recipe": recipe.settings(), "images": digest(images), "arithmetic": arithmetic}
@@ -43,7 +45,7 @@ def digest(images: Tensor) -> str:
     """SHA-256 of training images; the same for 8-bit images and the float images that equal them."""
     sha = hashlib.sha256(str(tuple(images.shape)).encode())
     for block in images.split(1024):
-        sha.update(as_float(block).float().cpu().contiguous().numpy())
+        sha.update(as_float(block).float().cpu().contiguous().numpy().data)
     return sha.hexdigest()
 
 
@@ -59,20 +61,22 @@ def tensors_of(state: State) -> dict[str, Tensor]:
     return tensors
 
 
-def save(path: Path, state: State, identity: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all."""
-    tensors = tensors_of(state) | {"generator": state.generator.get_state()}
-    progress = {"images_seen": state.images_seen, "seconds": state.seconds, "history": state.history}
-    write_tensors(path, tensors, identity | {"state": progress})
+def save(state: State) -> None:
+    """Write the checkpoint, if there is a path for one, whole or not at all."""
+    if state.checkpoint is not None:
+        tensors = tensors_of(state) | {"generator": state.generator.get_state()}
+        progress = {"images_seen": state.images_seen, "seconds": state.seconds, "history": state.history}
+        write_tensors(state.checkpoint, tensors, state.identity | {"state": progress})
 
 
-def resume(path: Path | None, state: State, identity: dict[str, Any]) -> None:
-    """Load the checkpoint into ``state``, if there is a sound one with this identity."""
+def resume(state: State) -> None:
+    """Load the checkpoint into ``state``, if there is an intact one with this identity."""
+    path = state.checkpoint
     stored = None if path is None else read_tensors(path)
     if path is None or stored is None:
         return
     tensors, about = stored
-    differs = [key for key, value in identity.items() if about.get(key) != value]
+    differs = [key for key, value in state.identity.items() if about.get(key) != value]
     if differs:
         warnings.warn(
             f"{path.name} has another {' and other '.join(differs)}, and is {set_aside(path, 'other')}; "

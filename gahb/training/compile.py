@@ -42,5 +42,9 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
     Values computed once per channel are stored (``realize_reads_threshold``), not recomputed at each pixel. On a GPU
     the kernels are launched together as a CUDA graph.
     """
-    options = {"deterministic": True, "realize_reads_threshold": 1, "triton.cudagraphs": device.type == "cuda"}
+    options: dict[str, Any] = {
+        "deterministic": True,
+        "realize_reads_threshold": 1,
+        "triton.cudagraphs": device.type == "cuda",
+    }
     return torch.compile(function, fullgraph=True, dynamic=False, options=options)

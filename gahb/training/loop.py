@@ -1,7 +1,7 @@
-"""The training loop: steps, a history, checkpoints between steps.
+"""The training loop: steps, a history, and checkpoints.
 
-All random numbers come from one generator whose state is in the checkpoint, and signals and checkpoints come between
-two steps, so that an interrupted training ends with the same weights as an undisturbed one.
+All random numbers come from one generator whose state is in the checkpoint. Signals are answered and checkpoints
+written between two steps, so that an interrupted training ends with the same weights as an undisturbed one.
 """
 
 import inspect
@@ -55,13 +55,13 @@ def train(
     images : Tensor (N, C, H, W)
         Training images, float32 in [0, 1] or uint8; kept on the device, where batches are drawn.
     recipe : Recipe, optional
-        How to train. If left out, the default recipe with ``settings`` replacing its fields, for example
+        How to train. If left out, the default recipe with the fields in ``settings`` replaced, for example
         ``train(images, images_seen=100_000, network_kwargs={"depth": 7, "channels": 32})``.
     device : str or torch.device
         ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
     checkpoint : str or Path, optional
-        File written every minute and when the training is interrupted, from which the same call on the same images
-        resumes. A checkpoint of another recipe, other images or other arithmetic (device, precision) is renamed to
+        File written every minute and when the training is interrupted; the same call on the same images resumes from
+        it. A checkpoint of another recipe, other images or other arithmetic (device, precision) is renamed to
         ``*.other``.
     time_limit : float, optional
         Seconds after which training stops with a checkpoint, which is then required.
@@ -83,30 +83,27 @@ def train(
     TrainingFailed
         If the loss, a weight or a statistic is not finite.
     KeyboardInterrupt
-        After the step under way, with the checkpoint written.
+        After the step under way, with a checkpoint; at once, without one, at a second signal.
     """
     recipe = _recipe(recipe, settings)
     if time_limit is not None and checkpoint is None:
         raise ValueError("time_limit needs a checkpoint to resume from: give checkpoint=, the path of a file")
-    device, images = pick_device(device), _training_images(images)
+    device, images = pick_device(device), checks.clean_images(images, "images", uint8=True)
+    images = images if images.dtype == torch.uint8 else images.float()
     path = None if checkpoint is None else writable_file(checkpoint, "checkpoint")  # an error now, not after an hour
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-    with _own_settings(), HeldSignals() as signals:
-        state = _start(recipe, images.shape[1], device)
-        bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16_units(device))
-        fused = is_compiled(recipe, device)
-        identity = checkpoints.identity(recipe, images, device, bfloat16, fused) if path else {}
-        checkpoints.resume(path, state, identity)
-        denoiser = _autocast(compiled(state.network, device) if fused else state.network, device, bfloat16)
+    with _own_settings(device), HeldSignals() as signals:
+        state, denoiser = start(recipe, images, device, path)
+        checkpoints.resume(state)
         try:
-            _loop(state, denoiser, images.to(device).contiguous(), signals, path, identity, deadline, progress)
+            _loop(state, denoiser, images.to(device).contiguous(), signals, deadline, progress)
         except KeyboardInterrupt:
-            if not signals.forced:  # in the middle of a step: the last checkpoint stays
-                with suppress(TrainingFailed):  # so it does here
-                    _save(path, state, identity)
+            if not signals.forced:  # then a step may be half done, and the last checkpoint stays
+                with suppress(TrainingFailed):  # it stays then, too
+                    _save(state)
             raise
     network = state.network.eval()
-    network.history = state.history
+    network.history = state.history  # type: ignore[assignment]
     return network
 
 
@@ -115,12 +112,10 @@ def _loop(
     denoiser: Callable[[Tensor], Tensor],
     images: Tensor,
     signals: HeldSignals,
-    path: Path | None,
-    identity: dict[str, Any],
     deadline: float,
     progress: bool,
 ) -> None:
-    """Step until all images are seen; report a hundred times, save once a minute, answer signals after each step."""
+    """Step until all images are seen; report a hundred times, save once a minute, answer signals between two steps."""
     recipe, batch = state.recipe, state.recipe.batch_size
     total = math.ceil(recipe.images_seen / batch) * batch
     last = saved = time.monotonic()
@@ -138,48 +133,47 @@ def _loop(
             last = now
             bar.update(batch)
             if state.images_seen * 100 // total > (state.images_seen - batch) * 100 // total:
-                _report(state, path)
+                _report(state)
                 bar.set_postfix(loss=f"{state.history[-1]['loss']:.3g}", refresh=False)
             if now - saved > CHECKPOINT_SECONDS:
-                _save(path, state, identity)
+                _save(state)
                 saved = time.monotonic()
             if now > deadline and state.images_seen < total:
-                _save(path, state, identity)
+                _save(state)
                 raise TrainingStopped(
                     f"{recipe.name} stopped at its time limit after {state.images_seen:,} of {total:,} images; "
                     "the same command resumes it"
                 )
+    _require_finite(state)
     signals.deliver()
-    _require_finite(state, path)
 
 
-def _report(state: State, path: Path | None) -> None:
+def _report(state: State) -> None:
     """Add a row to the history."""
     loss = float(torch.stack(state.losses).mean())
     if not math.isfinite(loss):
-        _fail(state, path, f"its loss became {loss}")
+        _fail(state, f"its loss became {loss}")
     rate = state.optimizers[0].param_groups[0]["lr"]
     state.history.append({"images": state.images_seen, "loss": loss, "learning_rate": rate, "seconds": state.seconds})
     state.losses = []
 
 
-def _save(path: Path | None, state: State, identity: dict[str, Any]) -> None:
+def _save(state: State) -> None:
     """Write the checkpoint; one that is not finite never replaces a good one."""
-    if path is not None:
-        _require_finite(state, path)
-        checkpoints.save(path, state, identity)
+    _require_finite(state)
+    checkpoints.save(state)
 
 
-def _require_finite(state: State, path: Path | None) -> None:
+def _require_finite(state: State) -> None:
     for key, value in checkpoints.tensors_of(state).items():
         if not bool(torch.isfinite(value).all()):
-            _fail(state, path, f"{key} is not finite")
+            _fail(state, f"{key} is not finite")
 
 
-def _fail(state: State, path: Path | None, what: str) -> NoReturn:
-    kept = path is not None and path.is_file()
+def _fail(state: State, reason: str) -> NoReturn:
+    kept = state.checkpoint is not None and state.checkpoint.is_file()
     raise TrainingFailed(
-        f"the training of {state.recipe.name} failed after {state.images_seen:,} images: {what}. "
+        f"the training of {state.recipe.name} failed after {state.images_seen:,} images: {reason}. "
         + ("Its last good checkpoint is kept. " if kept else "")
         + f"Lower learning_rate ({state.recipe.learning_rate:g}) or raise batch_size."
     )
@@ -195,51 +189,57 @@ def _recipe(recipe: Recipe | None, settings: dict[str, Any]) -> Recipe:
     return Recipe(name="network", data={"class": "given"}, **settings)
 
 
-def _training_images(images: Tensor) -> Tensor:
-    images = checks.clean_images(images, "images", uint8=True)
-    return images if images.dtype == torch.uint8 else images.float()
-
-
-def _start(recipe: Recipe, channels: int, device: torch.device) -> State:
-    """The untrained network of a recipe, and what trains it."""
+def start(
+    recipe: Recipe, images: Tensor, device: torch.device, path: Path | None = None
+) -> tuple[State, Callable[[Tensor], Tensor]]:
+    """A training before its first step, and the denoiser of its steps: the network, perhaps compiled or in bfloat16."""
     kind = NETWORKS[recipe.network]
     known = inspect.signature(kind).parameters.keys() - {"seed"}
     if unknown := recipe.network_kwargs.keys() - known:
         raise ValueError(
             f"network_kwargs of {recipe.network} may have {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"
         )
-    network = kind(**{"in_channels": channels, **recipe.network_kwargs}, seed=recipe.seed)
+    network = kind(**{"in_channels": images.shape[1], **recipe.network_kwargs}, seed=recipe.seed)
     network = network.to(device, memory_format=torch.channels_last)
-    generator = torch.Generator(device).manual_seed(recipe.seed)
-    chosen = optimizers(network, recipe.optimizer, recipe.learning_rate)
-    return State(recipe, network, chosen, weighting_of(recipe), generator)
+    bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16_units(device))
+    fused = is_compiled(recipe, device)
+    state = State(
+        recipe,
+        network,
+        optimizers(network, recipe.optimizer, recipe.learning_rate),
+        weighting_of(recipe),
+        torch.Generator(device).manual_seed(recipe.seed),
+        path,
+        checkpoints.identity(recipe, images, device, bfloat16, fused) if path else {},
+    )
+    function = compiled(network, device) if fused else network
 
+    def denoiser(y: Tensor) -> Tensor:
+        # Without the cache: inside another autocast it would keep the weights of the first step.
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+            return function(y)
 
-def _autocast(denoiser: Callable[[Tensor], Tensor], device: torch.device, bfloat16: bool) -> Callable[[Tensor], Tensor]:
-    if not bfloat16:
-        return denoiser
-
-    def rounded(y: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
-            return denoiser(y)
-
-    return rounded
+    return state, denoiser
 
 
 @contextmanager
-def _own_settings() -> Iterator[None]:
-    """Torch settings that decide the weights, whatever the caller's settings, which are restored on exit.
+def _own_settings(device: torch.device) -> Iterator[None]:
+    """Torch settings that decide the weights; the caller's settings are restored on exit.
 
-    Convolutions are deterministic; TF32 does no harm to training.
+    Convolutions are deterministic; TF32 does no harm to them.
     """
-    former, cudnn_there = torch.get_default_dtype(), torch.backends.cudnn.enabled
+    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cudnn
     torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
     try:
         with (
-            torch.backends.cudnn.flags(cudnn_there, benchmark=False, deterministic=True, allow_tf32=True),
+            cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=True),
+            torch.autocast(device.type, enabled=False),
             torch.inference_mode(False),
             torch.enable_grad(),
         ):
             yield
     finally:
-        torch.set_default_dtype(former)
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)

@@ -1,18 +1,22 @@
-"""Optimizers of a training: Adam, as in the paper, or Muon for the weights of the hidden layers."""
+"""Optimizers of a training: Adam, as in the authors' code, or Muon for the weights of the hidden layers."""
+
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # K. Jordan's quintic: steep at 0, so that five steps suffice
-RMS = 0.2  # of an update with learning rate 1, about Adam's: one learning rate serves both
+RMS = 0.2  # of an update with learning rate 1, about Adam's, so that both take the same learning rate
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal: each weight moves as far along all its singular vectors.
+    """Orthogonalized momentum: each weight moves equally far along all its singular vectors.
 
-    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the
-    size of a step by Liu et al., "Muon is scalable for LLM training" (2025). A convolution
-    (out, in, h, w) is the matrix (out, in h w). ``torch.optim.Muon`` is for matrices alone and
-    computes in bfloat16, which a CPU without units for it emulates; this one keeps to float32.
+    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the step size of Liu et
+    al., "Muon is scalable for LLM training" (2025). A convolution (out, in, h, w) is the matrix (out, in h w).
+    ``torch.optim.Muon`` takes only matrices and computes in bfloat16, which many CPUs emulate; this one computes in
+    float32.
 
     Parameters
     ----------
@@ -21,26 +25,26 @@ class Muon(torch.optim.Optimizer):
     lr : float
         Learning rate, on Adam's scale.
     momentum : float
-        Of Nesterov's kind.
+        Nesterov's.
     """
 
-    def __init__(self, parameters, lr=1e-3, momentum=0.95):
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self):
-        """Move each parameter that has a gradient; those of one shape together, by few large products."""
+    def step(self) -> None:  # type: ignore[override]
+        """Move each parameter that has a gradient; those of one shape together, in a few large products."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             for shape in dict.fromkeys(weight.shape for weight in weights):
                 self._step([weight for weight in weights if weight.shape == shape], **group)
 
-    def _step(self, weights, lr, momentum, **group):
+    def _step(self, weights: list[Tensor], lr: float, momentum: float, **group: Any) -> None:
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
         means = [self.state[weight]["momentum"] for weight in weights]
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         steps = torch._foreach_lerp(gradients, means, momentum)
         steps = orthogonalized(torch.stack([step.flatten(1) for step in steps]))
@@ -49,22 +53,11 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(weights, steps, alpha=-size)
 
 
-def orthogonalized(matrix, iterations=5):
-    """About U V^T of a matrix U S V^T, by Newton-Schulz iteration.
+def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """U V^T of a matrix U S V^T (..., m, n), approximately, by Newton-Schulz iteration.
 
-    The polynomials are taken of the small Gram matrix A = X X^T, with which they commute, so that only
-    the first and the last product are with X itself.
-
-    Parameters
-    ----------
-    matrix : Tensor (..., m, n)
-        One or several.
-    iterations : int
-
-    Returns
-    -------
-    Tensor (..., m, n)
-        Its singular values are between 0.68 and 1.21, except those below 2e-3 of the matrix's norm.
+    The iteration is computed on the small Gram matrix X X^T, so that only the first and the last product are with X.
+    The singular values of the result are between 0.68 and 1.21, except those below 2e-3 of the matrix's norm.
     """
     wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
     wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-20)
@@ -79,14 +72,14 @@ def orthogonalized(matrix, iterations=5):
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
-def optimizers(net, name, learning_rate):
-    """The optimizers of a network's parameters: a list.
+def optimizers(network: nn.Module, name: str, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """The optimizers of a network's parameters.
 
-    ``"adam"``: one for all. ``"muon"``: Muon for the weights between hidden channels, Adam for the
-    others (the first and last convolution, and gains).
+    ``"adam"``: one for all. ``"muon"``: Muon for the weights between hidden channels, Adam for the others (the first
+    and last convolution, and gains).
     """
-    parameters = list(net.parameters())
-    hidden = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) > net.in_channels]
+    parameters, image_channels = list(network.parameters()), cast(int, network.in_channels)
+    hidden = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) > image_channels]
     if name == "adam" or not hidden:
         return [torch.optim.Adam(parameters, lr=learning_rate)]
     others = [p for p in parameters if all(p is not h for h in hidden)]

@@ -1,4 +1,4 @@
-"""Train many networks, several at once where that is faster."""
+"""Train many networks, several at once."""
 
 import multiprocessing
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def train_all(
         The store.
     device : str
     jobs : int
-        Number of processes that train at once; they share the cores evenly.
+        Number of processes that train at once, with equally many cores each.
     time_limit : float, optional
         Seconds, for all together.
     echo : callable
@@ -64,12 +65,12 @@ def train_all(
     """
     deadline = None if time_limit is None else time.time() + time_limit
     lacking = missing(tasks, store, echo)
-    arguments = [(*task, store, device, deadline) for task in lacking]
+    how = (store, device, deadline)
     with interruptible():
         if min(jobs, len(lacking)) > 1:
-            outcomes = _in_processes(arguments, min(jobs, len(lacking)))
+            outcomes = _in_processes(lacking, how, min(jobs, len(lacking)))
         else:
-            outcomes = (_train_one(*each, progress=True) for each in arguments)
+            outcomes = (_train_one(task, *how, progress=True) for task in lacking)
         endings = []
         for ending, line in outcomes:
             endings.append(ending)
@@ -81,13 +82,9 @@ def train_all(
 
 
 def _train_one(
-    recipe: Recipe,
-    images: Tensor | None,
-    store: str | Path | None,
-    device: str,
-    deadline: float | None,
-    progress: bool = False,
+    task: Task, store: str | Path | None, device: str, deadline: float | None, progress: bool = False
 ) -> Outcome:
+    recipe, images = task
     left = None if deadline is None else deadline - time.time()
     if left is not None and left <= 0:
         return "stopped", f"{recipe.name} was not started: time limit"
@@ -101,13 +98,13 @@ def _train_one(
     return "done", f"{stores.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
 
 
-def _in_processes(arguments: list[tuple], jobs: int) -> Iterator[Outcome]:
-    """Outcomes of :func:`_train_one` as they come, from ``jobs`` processes."""
+def _in_processes(tasks: list[Task], how: tuple, jobs: int) -> Iterator[Outcome]:
+    """Outcomes of :func:`_train_one` in ``jobs`` processes, as they end."""
     threads = max(1, cores() // jobs)
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch can hang
     with ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
         with deaf_to_ctrl_c():
-            futures = [pool.submit(_train_in_process, *each) for each in arguments]
+            futures = [pool.submit(_train_in_process, task, *how) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -121,7 +118,7 @@ def _in_processes(arguments: list[tuple], jobs: int) -> Iterator[Outcome]:
 
 
 def end_all(pool: ProcessPoolExecutor) -> None:
-    """End the processes of a pool by SIGTERM, and start nothing more; other children of this process are left alone."""
+    """Start nothing more in a pool, and end its processes by SIGTERM; other children of this process are left alone."""
     workers = list((pool._processes or {}).values())  # shutdown forgets them
     pool.shutdown(wait=False, cancel_futures=True)
     for worker in workers:
@@ -134,6 +131,6 @@ def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _train_in_process(*each: object) -> Outcome:
+def _train_in_process(task: Task, *how: Any) -> Outcome:
     with interruptible():
-        return _train_one(*each)
+        return _train_one(task, *how)

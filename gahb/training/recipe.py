@@ -78,6 +78,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check all settings."""
         if not isinstance(self.name, str):
             raise TypeError(f"name must be text, got {self.name!r}")
         checks.choice(self.network, "network", tuple(NETWORKS))
@@ -86,6 +87,8 @@ class Recipe:
         checks.choice(self.lr_schedule, "lr_schedule", LR_SCHEDULES)
         checks.choice(self.precision, "precision", PRECISIONS)
         checks.choice(self.compile, "compile", (True, False, "auto"))
+        if self.compile != "auto":
+            self._set("compile", bool(self.compile))
         for name in ("batch_size", "images_seen", "lr_halving_images"):
             self._set(name, checks.count(getattr(self, name), name))
         for name in ("sigma_max", "learning_rate"):

@@ -1,10 +1,8 @@
-"""One step of a training: the loss, and what is drawn for it.
-
-Minimize E norm(x - f(y))^2 over y = x + sigma z, with sigma drawn at random (Eq. 4).
-"""
+"""One step of a training: minimize E norm(x - f(y))^2 over y = x + sigma z, with sigma drawn at random (Eq. 4)."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +16,47 @@ LEVELS, LEVEL_DB = 12, 4  # noise levels of a balanced loss, from sigma_max down
 MOMENTUM = 0.03  # weight of one image in the running mean of its level
 
 Weighting = Callable[[Tensor, Tensor], Tensor]
+
+
+def step(
+    recipe: Recipe,
+    denoiser: Callable[[Tensor], Tensor],
+    images: Tensor,
+    optimizers: list[torch.optim.Optimizer],
+    weighting: Weighting,
+    generator: torch.Generator,
+    images_seen: int,
+) -> Tensor:
+    """Draw a batch, and move the weights along the gradient of its loss.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    denoiser : callable
+        The network in training mode, perhaps compiled.
+    images : Tensor (N, C, H, W)
+        All training images, uint8 or float32 in [0, 1], on the device of the network.
+    optimizers, weighting, generator
+        Of the training; a step changes their state.
+    images_seen : int
+        Number of images in the steps before this one.
+
+    Returns
+    -------
+    Tensor ()
+        Loss per pixel for the history; for a balanced loss, which stays near 1, the plain squared error.
+    """
+    batch, sigma, noise = draw_batch(recipe, images, generator)
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe, images_seen)
+    value, errors = loss(denoiser, batch, sigma, noise, weighting)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    shown = errors.mean() if recipe.loss_weighting == "balanced" else value.detach()
+    return shown / batch[0].numel()
 
 
 def loss(
@@ -51,8 +90,7 @@ def loss(
 class BalancedWeighting:
     """Weights 1 / (running mean of the errors at that noise level), so that each level contributes equally.
 
-    ``means`` (LEVELS,), from the largest noise down, are None before the first batch. A batch is weighted by the
-    means before it, and then counted in.
+    ``means`` (LEVELS,), from the largest noise down, are None before the first batch.
     """
 
     def __init__(self, sigma_max: float) -> None:
@@ -60,6 +98,7 @@ class BalancedWeighting:
         self.means: Tensor | None = None
 
     def __call__(self, errors: Tensor, sigma: Tensor) -> Tensor:
+        """Weights (B,) by the means before this batch, which is then counted in."""
         means = errors.mean().expand(LEVELS) if self.means is None else self.means
         level = (sigma / self.sigma_max).log10().mul(-20 / LEVEL_DB).long().clamp(0, LEVELS - 1)
         members = F.one_hot(level, LEVELS).to(errors)
@@ -73,7 +112,8 @@ def weighting_of(recipe: Recipe) -> Weighting:
     """The weighting of a recipe: balanced, or sigma^-p."""
     if recipe.loss_weighting == "balanced":
         return BalancedWeighting(recipe.sigma_max)
-    return lambda errors, sigma: sigma**-recipe.loss_weighting
+    power = float(recipe.loss_weighting)
+    return lambda errors, sigma: sigma**-power
 
 
 def learning_rate(recipe: Recipe, images_seen: int) -> float:
@@ -95,7 +135,7 @@ def draw_sigmas(recipe: Recipe, uniform: Tensor) -> Tensor:
 
 def draw_batch(recipe: Recipe, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Images (B, C, H, W), float32, noise levels (B,) and standard normal noise for one step."""
-    draw = {"generator": generator, "device": images.device}
+    draw: dict[str, Any] = {"generator": generator, "device": images.device}
     picks = torch.randint(len(images), (recipe.batch_size,), **draw)
     uniform = torch.rand(recipe.batch_size, **draw)
     batch = as_float(images[picks])
@@ -105,32 +145,3 @@ def draw_batch(recipe: Recipe, images: Tensor, generator: torch.Generator) -> tu
 def as_float(images: Tensor) -> Tensor:
     """Intensities in [0, 1] of 8-bit or floating-point images."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def step(
-    recipe: Recipe,
-    denoiser: Callable[[Tensor], Tensor],
-    images: Tensor,
-    optimizers: list[torch.optim.Optimizer],
-    weighting: Weighting,
-    generator: torch.Generator,
-    images_seen: int,
-) -> Tensor:
-    """Draw a batch, and move the weights along the gradient of its loss.
-
-    Returns
-    -------
-    Tensor ()
-        Loss per pixel for the record; for a balanced loss, which stays near 1, the plain squared error.
-    """
-    batch, sigma, noise = draw_batch(recipe, images, generator)
-    for optimizer in optimizers:
-        optimizer.param_groups[0]["lr"] = learning_rate(recipe, images_seen)
-    value, errors = loss(denoiser, batch, sigma, noise, weighting)
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    value.backward()
-    for optimizer in optimizers:
-        optimizer.step()
-    shown = errors.mean() if recipe.loss_weighting == "balanced" else value.detach()
-    return shown / batch[0].numel()

@@ -1,11 +1,9 @@
-"""Trained networks by recipe: one folder each, found again and shared by all notebooks.
+"""Trained networks by recipe: one folder each, which all notebooks use.
 
 ``<store>/<name>-<hash of the recipe>/`` holds ``recipe.json``, ``weights.safetensors`` and ``history.csv``; during
-training also ``checkpoint.safetensors``. Pretrained networks come with the package, in
-``gahb/pretrained/<scale>/``, with weights in half precision.
+training also ``checkpoint.safetensors``. Pretrained networks come with the package, in ``gahb/pretrained/<scale>/``.
 """
 
-import csv
 import hashlib
 import json
 import os
@@ -14,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from gahb import datasets
+from gahb._util import checks
 from gahb._util.devices import pick_device
-from gahb._util.files import read_tensors, remove_leftovers, write_atomically, write_tensors, write_text
+from gahb._util.files import read_tensors, remove_leftovers, write_tensors, write_text
 from gahb.denoisers import NETWORKS
 from gahb.training.checkpoint import digest
 from gahb.training.loop import train
@@ -80,13 +79,13 @@ def load_or_train(
     """Load the network of a recipe from the store or the package; train it first if neither has it.
 
     If two processes ask for the same network, one trains it and the other waits. An interrupted training resumes
-    from its checkpoint.
+    from its checkpoint, also in a copy of the store.
 
     Parameters
     ----------
     recipe : Recipe
     images : Tensor (N, C, H, W), optional
-        Training images, uint8 or float32 in [0, 1]; needed only to train a network of photographs.
+        Training images, uint8 or float32 in [0, 1]; needed only to train on photographs.
     store : str or Path, optional
         Folder of trained networks; see :func:`default_store`.
     device : str or torch.device
@@ -105,10 +104,9 @@ def load_or_train(
     ------
     TrainingStopped, TrainingFailed
         As :func:`gahb.train`.
-    ValueError
-        If the stored network was trained on other images, or there is nothing to train on.
     """
     device = pick_device(device)
+    images = None if images is None else checks.clean_images(images, "images", uint8=True)
     folder = Path(store or default_store()).expanduser() / identity(recipe)
     network = load(folder, device, images)
     if network is None and (found := place(recipe, store)):  # a pretrained one
@@ -156,20 +154,17 @@ def pretrained_recipe(scale: str, name: str, seed: int = 0) -> Recipe | None:
 def load(folder: str | Path, device: str | torch.device = "cpu", images: Tensor | None = None) -> nn.Module | None:
     """The network in a folder of a store, in evaluation mode; None if it is absent or damaged.
 
-    Raises
-    ------
-    ValueError
-        If ``images`` are given and the network was trained on others.
+    If ``images`` are given, a network that was trained on others is an error.
     """
     folder = Path(folder)
     found = _weights(folder)
     if found is None:
         return None
     tensors, about = found
-    if images is not None and about.get("images", "") not in ("", digest(images)):
+    if images is not None and about.get("images") not in (None, digest(images)):
         raise ValueError(
-            f"{folder.name} was trained on other images than these: give the data of the recipe something that tells "
-            "the two sets apart, such as a checksum"
+            f"{folder.name} was trained on other images than these: add something that tells the two sets apart to "
+            "the data of the recipe, such as a checksum"
         )
     network = NETWORKS[about["network"]](**about["network_kwargs"])
     network.load_state_dict({key: value.float() for key, value in tensors.items()})
@@ -202,42 +197,33 @@ def stored(store: str | Path | None = None) -> list[dict[str, Any]]:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """The ``recipe.json`` of a folder: the ``recipe`` and how the network was ``made``.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged or altered: the folder is named after a hash of the recipe.
-    """
+    """The ``recipe.json`` of a folder: the ``recipe`` and how it was ``made``; a ValueError if it was altered."""
     about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     with suppress(AttributeError, KeyError, TypeError):
         made = about["made"]
         complete = all(type(made[key]) in (int, float) for key in ("images_seen", "seconds")) and made["device"]
         if complete and _folder_name(about["recipe"]) == folder.name:
             return about
-    raise ValueError("its recipe is not the one that its folder is named after")
+    raise ValueError("its recipe is not the one that the folder is named after")
 
 
 def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, device: torch.device) -> None:
     """Write the files of a network; the weights come last, so that where they are, the others are."""
+    history: Any = network.history
     made = {
-        "gahb": version("gahb"),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": torch.get_num_threads(),
-        "images_seen": network.history[-1]["images"],
-        "seconds": round(network.history[-1]["seconds"], 1),
+        "images_seen": history[-1]["images"],
+        "seconds": round(history[-1]["seconds"], 1),
     }
-
-    def write_history(temporary: Path) -> None:
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["images", "loss", "learning_rate", "seconds"])
-            writer.writeheader()
-            writer.writerows(network.history)
-
-    write_atomically(folder / "history.csv", write_history)
+    with suppress(PackageNotFoundError):  # a checkout that is not installed
+        made["gahb"] = version("gahb")
     about = {"recipe": recipe.settings(), "made": made}
     write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+    columns = ["images", "loss", "learning_rate", "seconds"]
+    rows = [columns, *([row[key] for key in columns] for row in history)]
+    write_text(folder / "history.csv", "".join(",".join(map(str, row)) + "\n" for row in rows))
     kwargs = {"in_channels": network.in_channels, **recipe.network_kwargs}
     about = {"folder": folder.name, "network": recipe.network, "network_kwargs": kwargs, "images": digest(images)}
     write_tensors(folder / "weights.safetensors", network.state_dict(), about)
@@ -245,15 +231,13 @@ def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, devi
 
 
 @contextmanager
-def locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """One process at a time; the lock of a process that died is free."""
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time train into a folder; the lock of a process that died is free."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        if not wait:
-            raise RuntimeError(f"{folder.name} is being trained by another process; stop that first") from None
         print(f"{folder.name} is being trained by another process; waiting for it", file=sys.stderr)
         lock.acquire()
     except OSError as error:

@@ -1,0 +1,78 @@
+"""What a training process does to the allocator: pages that the system gives, and memory that the process has.
+
+Each in a process of its own: where blocks lie in the memory of this one depends on the tests before.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from gahb._util import devices
+
+BEGINNING = """
+import json, resource, torch
+from pathlib import Path
+import gahb
+from gahb._util.devices import keep_freed_memory
+
+net, y = gahb.BFCNN(4, 16).train(), torch.rand(32, 1, 128, 128)
+
+def faults(steps):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(steps):
+        net(y).square().mean().backward()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / steps
+"""
+
+
+def measured(code):
+    """The list ``found`` that a fresh Python has after ``code``."""
+    code = f"{BEGINNING}\n{code}\nprint(json.dumps(found))"
+    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator, which is left alone")
+
+
+@glibc
+@pytest.mark.slow
+def test_steps_reuse_the_memory_of_those_before_them():
+    """Pages that the system gives for a step whose features are 34 MB per layer: some 330,000 before, 1,024 after."""
+    before, after = measured("found = [faults(2)]\nkeep_freed_memory()\nfaults(2)\nfound += [faults(4)]")
+    assert after < before / 5
+
+
+@glibc
+def test_more_than_2_GB_are_kept():
+    """Batches of 512 at 40x40: 210 MB per layer. Never touched here, so that it takes no memory."""
+    code = """
+def data():
+    return 1024 * int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0])
+
+keep_freed_memory()
+found = [data()]
+torch.empty(5 * 2**29, dtype=torch.uint8)
+found += [data()]"""
+    before, kept = measured(code)
+    assert kept - before > 2 * 2**30
+
+
+@glibc
+@pytest.mark.slow
+def test_training_leaves_the_allocator_of_its_caller_alone():
+    """The command line and training processes may change it; a library must not."""
+    code = """
+before = [faults(2)]
+gahb.train(torch.rand(4, 1, 8, 8), network_kwargs={"depth": 2, "channels": 2}, images_seen=512, progress=False)
+found = before + [faults(2)]"""
+    before, after = measured(code)
+    assert after > before / 2
+
+
+def test_another_allocator_is_left_alone(monkeypatch):
+    monkeypatch.setattr(devices.sys, "platform", "another")
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: 1 / 0)
+    devices.keep_freed_memory()
