@@ -191,6 +191,7 @@ def exits(status: int, sentence: str) -> Check:
 
     return check
 
+
 # --- science: denoisers, each with an image and, where known, its Jacobian --------------------------------------------
 
 SIGMA = 0.3

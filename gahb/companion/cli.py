@@ -166,15 +166,16 @@ def claims(scale: str, figures: str | None) -> None:
 
     Example: gahb claims --scale laptop
     """
-    from gahb.companion import claims as ledger
-    from gahb.companion import notebook
+    from gahb.companion import ledger, notebook
+    from gahb.companion.claims import CLAIMS
 
     folder = Path(figures or notebook.default_figures()).expanduser() / scale
-    measured = ledger.read(folder)
-    if not measured:
+    records = ledger.read(folder)
+    if not records:
         raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {scale} first")
-    for claim in ledger.CLAIMS:
-        click.echo(f"{claim.id:4} {ledger.verdict(claim, measured.get(claim.id), scale):15} {claim.statement}")
+    for claim in CLAIMS:
+        verdict, reason = ledger.verdict(claim, records.get(claim.id), scale)
+        click.echo(f"{claim.id:4} {verdict:15} {claim.statement}" + (f" ({reason})" if reason else ""))
 
 
 @main.command()

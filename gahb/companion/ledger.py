@@ -13,6 +13,7 @@ import numpy as np
 from gahb._util.files import read_json, write_text
 from gahb.companion.claims import CLAIMS, Claim, find
 
+MANY = 8
 VERDICTS = ("reproduced", "not reproduced", "not tested")
 STRICT = ("gpu", "paper", "paper-short")  # scales of the paper's networks and images
 FIELDS = ("measured", "null", "interval", "chosen_after", "first_rule")  # what a notebook records, and what was before
@@ -144,6 +145,31 @@ def record(
         rows = [entry(claim, known.get(claim.id), scale) for claim in CLAIMS]
         write_text(path, json.dumps(rows, indent=1) + "\n")
     return entry(claim, known[id], scale)
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """A row of the ledger as a few lines of text: statement, verdict, measurement, null, interval, rule."""
+    reason = f": {row['reason']}" if row["reason"] else ""
+    lines = [f"claim {row['id']} ({row['verdict']}{reason})", row["statement"], f"rule: {row['rule']}"]
+    for key in ("measured", "null", "interval", "chosen_after"):
+        if row[key]:
+            lines.append(f"{key.replace('_', ' ')}: {brief(row[key])}")
+    return "\n   ".join(lines)
+
+
+def brief(value: Any) -> str:
+    """Numbers, lists and dicts in a few words; of more than eight numbers the range."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key.replace('_', ' ')} {brief(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple) and len(value) > MANY and all(type(item) in (int, float) for item in value):
+        return f"{len(value)} values, {brief(min(value))} to {brief(max(value))}"
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(brief(item) for item in value) + ")"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from gahb._util.devices import pick_device
-from gahb.companion import claims, plotting, scales
+from gahb.companion import ledger, plotting, scales
 from gahb.datasets import Photographs
 from gahb.training import store as stores
 from gahb.training.recipe import Recipe
@@ -75,13 +76,27 @@ class Run:
         """Move images to this run's device."""
         return images.to(self.device)
 
-    def save(self, fig: Figure, name: str, networks: Iterable[nn.Module] | None = None) -> None:
+    def save(
+        self,
+        fig: Figure,
+        name: str,
+        title: str,
+        caption: str,
+        claims: Sequence[str] = (),
+        networks: Iterable[nn.Module] | None = None,
+    ) -> None:
         """Write a figure, marked with the notebook, scale, seed and networks that made it, and show it.
 
         Parameters
         ----------
         fig : Figure
         name : str
+            Of its files, such as ``fig03_adaptive_basis``.
+        title, caption : str
+            For the report: the figure of the paper, and what is drawn. What the paper finds in it, and what was found
+            here, follows there from the claims.
+        claims : sequence of str
+            Ids of the claims that the figure is about.
         networks : iterable of nn.Module, optional
             The networks that the figure is about, as :meth:`network` returned them. By default those loaded since
             the last figure was saved; if there are none, all those loaded so far.
@@ -91,13 +106,21 @@ class Run:
         names = sorted({self.networks[network] for network in networks})
         self._since_last_figure.clear()
         made_by = {"notebook": self.notebook, "scale": self.scale.name, "seed": self.seed, "networks": names}
+        made_by |= {"title": title, "caption": caption, "claims": list(claims)}
         plotting.save(fig, name, self.figures, made_by)
         plotting.show(name, self.figures, fig.get_figwidth())
 
-    def claim(self, id: str, **measured: Any) -> None:
-        """Record what was measured for a claim, and print its verdict."""
-        row = claims.record(id, measured, self.scale.name, self.figures)
-        print(f"claim {id} ({row['verdict']}): {row['statement']}\n   rule: {row['rule']}")
+    def claim(
+        self,
+        id: str,
+        null: dict[str, Any] | None = None,
+        interval: ArrayLike | None = None,
+        chosen_after: str | None = None,
+        **measured: Any,
+    ) -> None:
+        """Record what was measured for a claim and on its null, and print the verdict; see :func:`ledger.record`."""
+        row = ledger.record(id, measured, self.scale.name, self.figures, null, interval, chosen_after)
+        print(ledger.in_words(row))
 
     def finish(self) -> None:
         """Record what this run was: settings, device, wall time, networks."""
@@ -167,7 +190,7 @@ def start(
     if chosen_device.type == "mps":
         raise ValueError("device mps lacks the float64 of the analyses; train on it by gahb train, and take cpu here")
     folder = Path(figures or default_figures()).expanduser() / scales.results(chosen_scale, faces)
-    claims.read(folder)  # damage is reported now, not after hours of work
+    ledger.read(folder)  # damage is reported now, not after hours of work
     plotting.provenance(folder)
     plotting.style()
     store_folder = Path(store or stores.default_store()).expanduser()

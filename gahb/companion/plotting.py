@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from gahb import stats
 from gahb._util.files import read_json, write_atomically, write_text
+from gahb.bases import Analysis, effective_rank
 
 Colour = str | tuple[float, float, float]
 
@@ -36,11 +37,14 @@ COLOURS = {
     "coefficient": "#1f77b4",
     "network": "#222222",
     "optimal": "#7f7f7f",
-    "rival": "#2ca02c",
+    "rival": "#009e73",
+    "singular": "#cc79a7",
+    "unseen": "#999933",
     "shuffled": "#e377c2",
 }
 OPTIMAL = {"linestyle": "--", "color": COLOURS["optimal"], "linewidth": 1.2}
 WIDTH = 9.0  # inches
+INPUT_PSNR = r"input PSNR $-20 \log_{10} \sigma$ (dB)"
 
 
 def style() -> None:
@@ -189,17 +193,86 @@ def decay(
 
 def psnr_axes(ax: Axes, title: str = "") -> None:
     """Label the axes of a curve of output against input PSNR."""
-    ax.set_xlabel(r"input PSNR $-20 \log_{10} \sigma$ (dB)")
+    ax.set_xlabel(INPUT_PSNR)
     ax.set_ylabel("output PSNR (dB)")
     ax.set_title(title)
 
 
 def banded(
-    ax: Axes, x: ArrayLike, table: ArrayLike, color: Colour, label: str | None = None, marker: str = "o-", **style: Any
+    ax: Axes,
+    input_db: ArrayLike,
+    errors: ArrayLike,
+    color: Colour,
+    label: str | None = None,
+    minus_input: bool = False,
+    **style: Any,
 ) -> None:
-    """Plot the mean of a table (S, B) over its columns against x, with its 95 % bootstrap band."""
-    ax.plot(x, np.mean(table, axis=1), marker, color=color, label=label, **{"markersize": 3.5} | style)
-    ax.fill_between(x, *stats.confidence_interval(table), color=color, alpha=0.2, linewidth=0)
+    """Plot the PSNR of squared errors (S, B) against input PSNR, with its 95 % bootstrap band over images.
+
+    ``minus_input`` subtracts the input PSNR: curves that are near can be told apart.
+    """
+    baseline = np.asarray(input_db) if minus_input else 0
+    low, high = -10 * np.log10(np.quantile(stats.resampled_means(errors), [0.975, 0.025], axis=-1))
+    with_interval(ax, input_db, stats.psnr(errors) - baseline, (low - baseline, high - baseline), color, label, **style)
+
+
+def with_interval(
+    ax: Axes,
+    x: ArrayLike,
+    values: ArrayLike,
+    interval: Sequence[ArrayLike],
+    color: Colour,
+    label: str | None = None,
+    **style: Any,
+) -> None:
+    """Plot values against x with a band from the lower to the upper ends of their intervals."""
+    ax.plot(x, values, **{"marker": "o", "markersize": 3.5, "color": color, "label": label} | style)
+    ax.fill_between(x, *interval, color=color, alpha=0.2, linewidth=0)
+
+
+def error_bars(
+    ax: Axes,
+    x: ArrayLike,
+    values: ArrayLike,
+    interval: Sequence[ArrayLike],
+    color: Colour,
+    label: str | None = None,
+    marker: str = "o-",
+) -> None:
+    """Plot values against x with bars from the lower to the upper ends of their intervals."""
+    bars = np.abs(np.asarray(interval) - np.asarray(values))
+    ax.errorbar(x, values, bars, fmt=marker, markersize=4, linewidth=1.2, color=color, label=label)
+
+
+def legend_below(fig: Figure, ax: Axes) -> None:
+    """One legend for a whole figure, below it, with the labels of one of its axes."""
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7), fontsize=8)
+
+
+def basis_figure(fig: Figure, at: Analysis, sigma: float) -> None:
+    """Draw the layout of Figure 3: images, decay, and 20 vectors chosen on a log scale up to twice the rank."""
+    shrinkage = at.basis.shrinkage.cpu().numpy()
+    left, right = fig.subfigures(1, 2, width_ratios=[1, 1.25])
+    top, bottom = left.subfigures(2, 1, height_ratios=[1, 1.6])
+    image_row(top, at.images, ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
+    decay(bottom.subplots(), shrinkage, at.coefficients.cpu())
+    last = min(max(20, 2 * effective_rank(shrinkage)), len(shrinkage))
+    chosen = np.unique(np.round(np.geomspace(1, last, 60)).astype(int) - 1)
+    chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, 20).round().astype(int))]
+    vector_grid(right, at.basis.vectors.cpu()[chosen], shrinkage_titles(shrinkage, chosen))
+
+
+def oracle_gains(ax: Axes, oracles: dict[float, dict[str, np.ndarray]]) -> None:
+    """Plot the oracle PSNR in several bases minus that in the DCT, with bands; see :func:`gahb.rivals.oracle_errors`."""
+    sigmas = list(oracles)
+    for key, colour in (("adaptive", "shrinkage"), ("PCA", "train"), ("wavelets", "rival")):
+        found = [stats.psnr_gain(oracles[s][key], oracles[s]["DCT"]) for s in sigmas]
+        gains, intervals = np.array([gain for gain, _ in found]), np.array([interval for _, interval in found]).T
+        with_interval(ax, sigmas, gains, intervals, COLOURS[colour], key)
+    ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    ax.set(xscale="log", xlabel=r"noise level $\sigma$", ylabel="gain over the DCT (dB)")
+    ax.legend(fontsize=8)
 
 
 def optimal_line(ax: Axes, input_db: ArrayLike, slope: float, through: Sequence[float], color: Colour) -> None:

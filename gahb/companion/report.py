@@ -4,116 +4,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from gahb._util.files import write_atomically, write_text
-from gahb.companion import claims, plotting
+from gahb.companion import ledger, plotting
+from gahb.companion.claims import CLAIMS
+from gahb.companion.ledger import brief
 from gahb.companion.scales import get, settings
 
-CAPTIONS = {
-    "fig01_memorization_transition": (
-        "Figure 1",
-        "Output against input PSNR of networks trained on N faces, on images of their training set (left) and on "
-        "others (right). As N grows the training set is denoised less well and the test set better, until the two "
-        "agree. Dotted: the optimal denoiser of each training set, which outputs mixtures of its images; the curve "
-        "leaves the frame where it makes no error. Dashed: projection on the line through the one image, which does "
-        "not use its brightness.",
-    ),
-    "fig01b_generalization_gap": (
-        "Equation 5",
-        "The difference of test and train error, times sigma^-3, integrated over the measured noise levels, for each "
-        "N. The train error replaces the least possible error of Eq. 5, which is unknown: an error that both have in "
-        "common is not seen.",
-    ),
-    "fig02_model_variance": (
-        "Figure 2",
-        "Samples of two networks trained on disjoint sets S1 and S2, from the same noise, with the most similar "
-        "training image above and below. Each image is stretched to the full gray scale, as the similarity ignores "
-        "their scale. Bottom: similarity of the pairs (blue), and of the samples of the network of S1 to S1 (orange). "
-        "For small N samples are training images; for large N the two networks draw the same image.",
-    ),
-    "fig02b_similarity": (
-        "Figure 2, summary",
-        "Medians of the same similarities against N with 95 % bootstrap intervals, plain and with image means removed.",
-    ),
-    "fig03_adaptive_basis": (
-        "Figure 3",
-        "A face, noisy and denoised; the falling shrinkage factors (red) and the coefficients of the clean image "
-        "(blue); eigenvectors of the symmetric part of the Jacobian, as in all figures. They follow the contours, and "
-        "oscillate faster as the factor falls. An optimal denoiser has no factors below 0 (Eq. 9); those of the "
-        "network show how far it is from optimal, and the coefficients rise again along them.",
-    ),
-    "fig03b_stein": (
-        "Equations 7 and 10",
-        "The error on test images, Stein's estimate of it (bars: three standard errors), and sigma^2 times the trace "
-        "of the Jacobian. Right: the ratio of that product to the error with its 95 % bootstrap band; gray: the range "
-        "in which claim 3.4 holds.",
-    ),
-    "fig03c_oracle": (
-        "Equations 11 to 13",
-        "Oracle shrinkage and soft thresholding in the adaptive basis and in the DCT, against the network, on one "
-        "face. The formulas are for a basis that does not depend on the noise. The adaptive basis was computed from "
-        "the same noisy image, so the noise along its vectors differs from the noise elsewhere: the network can beat "
-        "its oracle, and thresholding does badly in it.",
-    ),
-    "fig03d_released": (
-        "Figure 3, released network",
-        "A network that the authors released, on a photograph: the leading eigenvectors of its Jacobian.",
-    ),
-    "fig04_c_alpha_optimality": (
-        "Figure 4",
-        "PSNR curves of networks trained on C-alpha images with lines of the optimal slopes (dashed, 2 dB higher, "
-        "over the range of each fit), the fitted slopes against alpha / (alpha + 1), and the top eigenvectors for two "
-        "regularities.",
-    ),
-    "fig04b_c_alpha_images": ("Figure 4, images", "Examples of C-alpha images of each regularity."),
-    "fig04c_wavelets": (
-        "Section 3.2",
-        "The network against the best soft thresholding of wavelet coefficients, in one basis for all images.",
-    ),
-    "fig05_disks": (
-        "Figure 5",
-        "A disk, noisy and denoised; shrinkage factors and coefficients; the PSNR curve, and above it that of the "
-        "projection on the tangent space, which is optimal for small noise; the five tangent vectors of the manifold; "
-        "the top ten eigenvectors: the tangent space, then harmonics that are not needed.",
-    ),
-    "fig05b_disks_rank": (
-        "Figure 5, rank",
-        "The number of directions that the network keeps grows as the noise falls, although five suffice.",
-    ),
-    "fig06_shuffled_faces": (
-        "Figure 6",
-        "Faces with shuffled pixels. Top row: clean, noisy and denoised by the network of shuffled faces, unshuffled; "
-        "below: the same as that network sees them, and the result of the network of faces for the same noise. The "
-        "shrinkage factors of both, their PSNR curves with slopes over the range of claim 6.2, and eigenvectors "
-        "before and after unshuffling.",
-    ),
-    "fig07_closest_pairs": (
-        "Figure 7",
-        "Similarity of the closest pairs of images across S1 and S2, against that of pairs of samples.",
-    ),
-    "fig08_scenes": ("Figure 8", "Scenes: samples of two networks trained on disjoint sets, from the same noise."),
-    "fig09_scenes_similarity": (
-        "Figure 9",
-        "Scenes: similarity of the pairs of samples (blue) and of samples to their training set (orange).",
-    ),
-    "fig10_contour_regularity": (
-        "Figure 10",
-        "Images with contours of increasing regularity on a smooth background, and their top eigenvectors: the more "
-        "regular the contour, the less localized the harmonics along it.",
-    ),
-    "fig11_c_alpha_example": ("Figure 11", "One more C-alpha image, its shrinkage factors and top eigenvectors."),
-    "fig12_one_image": (
-        "Figure 12",
-        "One image (here a geometric one, not a face) times an intensity: the first eigenvector is the image, and the "
-        "others are harmonics whose factors should be zero; the PSNR curve stays below the optimal one.",
-    ),
-    "fig13_sinusoids": (
-        "Figure 13",
-        "Sinusoids of one frequency: the two tangent vectors, the shrinkage factors, and the top eigenvectors, the "
-        "first two of which span the tangent plane.",
-    ),
-}
-
-MANY = 8  # most numbers in a cell of a table; of longer lists, which the ledger holds, the range is shown
 REASONS = {  # why a scale may deviate from the paper
     "face_size": "time",
     "face_N": "time",
@@ -141,12 +36,13 @@ REASONS = {  # why a scale may deviate from the paper
     "lr_schedule": "a short training does well to end at rate 0",
     "precision": "tiny networks",
 }
-UNSTATED = ("face_test", "scene_test", "class_test", "input_db", "samples", "analysed", "images_seen")  # in the paper
+UNSTATED = ("face_test", "scene_test", "class_test", "input_db", "samples", "analysed", "images_seen", "precision")
+AUTHORS = {"noise_distribution": "sqrt-uniform", "optimizer": "adam", "learning_rate": 1e-3, "lr_schedule": "halving"}
 TERMS = (
     "PSNR in dB, input PSNR: -20 log10 sigma; d: pixels of an image. Similarity: cosine, and *centered* with the mean "
     "of each image removed; a rule about similarities must hold for both. Effective rank: sum of the shrinkage factors "
-    "lambda_k. Asymmetry: norm(J - J^T) / norm(J) of the Jacobian J; negative share: the summed size of its negative "
-    "eigenvalues over that of the positive ones. Memorized share: the fraction of samples that are less than a third "
+    "lambda_k. Asymmetry: norm(J - J^T) / norm(J) of the Jacobian J; negative fraction: the summed size of its negative "
+    "eigenvalues over that of the positive ones. Memorized fraction: those of samples that are less than a third "
     "as far from one training image as from the next. Bands and intervals: 95 %, by bootstrap over images. A claim "
     "about an angle or a rank is judged by the median or mean over images; 3.5, 5.5 and 5.6 are about one image."
 )
@@ -155,6 +51,9 @@ ALWAYS = (  # at every scale
     "image of Figure 12 | a face | a geometric image | a network of one face contains that face",
     "faces | CelebA | those given, see above | available data",
     "scenes | LSUN bedrooms | those given, see above | available data",
+    "Algorithm 2 | as printed | backgrounds in random ranges, mask blurred by 2x2, contours cut at the frame | "
+    "the authors' code",
+    "PSNR | not stated; the authors average dB over images | of the mean squared error | finite and unbiased by spread",
 )
 
 
@@ -166,9 +65,9 @@ def report(folder: str | Path) -> str:
     folder = Path(folder)
     notes = folder / "notes.md"
     provenance = plotting.provenance(folder)
-    measured = claims.read(folder)
+    records = ledger.read(folder)
     scale = provenance.get("scale", {}).get("name", folder.name)
-    rows = [claims.entry(claim, measured.get(claim.id), scale) for claim in claims.CLAIMS]
+    rows = [ledger.entry(claim, records.get(claim.id), scale) for claim in CLAIMS]
     try:
         made = [_setting(provenance), _deviations(provenance), _networks(provenance)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -182,58 +81,49 @@ def report(folder: str | Path) -> str:
         *made,
         "## Claims of the paper",
         TERMS,
-        claims_table(rows),
+        "### Evidence",
+        "Each claim stands beside its null: what the same code measured on something that should not pass.",
+        claims_table([row for row in rows if row["kind"] == "evidence"]),
+        "### Identities",
+        "These hold for any bias-free denoiser, or by algebra: a failure is a bug.",
+        claims_table([row for row in rows if row["kind"] == "identity"]),
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else "",
         "## Figures",
-        "A caption says what is drawn and what the paper finds in it; the table above says whether that holds here.",
-        *(_figure(name, provenance) for name in CAPTIONS if (folder / f"{name}.png").is_file()),
+        *(_figure(name, made, rows) for name, made in sorted(provenance.get("figures", {}).items())),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def notebook_page(executed: str | Path, folder: str | Path) -> None:
-    """Write an executed notebook as Markdown beside its figures, ``notebooks/<name>.md``.
-
-    The cell of injected parameters, progress on stderr and widgets are left out. The page refers to the figures in
-    ``folder``; only other pictures are written again.
-    """
-    import nbformat
-    from nbconvert import MarkdownExporter
-
-    executed, folder = Path(executed), Path(folder)
-    notebook = nbformat.read(executed, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            shown = [output for output in cell.outputs if output.get("name") != "stderr"]
-            cell.outputs = [output for output in shown if "widget" not in " ".join(output.get("data", {}))]
-    body, resources = MarkdownExporter().from_notebook_node(notebook)
-    figures = {path.read_bytes(): f"../{path.name}" for path in folder.glob("fig*.png")}
-    pages = folder / "notebooks"
-    for name, picture in resources["outputs"].items():
-        place = figures.get(picture)
-        if place is None:
-            place = f"{executed.stem}_{name}"
-            write_atomically(pages / place, lambda temporary, picture=picture: temporary.write_bytes(picture))
-        body = body.replace(f"]({name})", f"]({place})")
-    write_text(pages / f"{executed.stem}.md", body.strip() + "\n")
-
-
 def claims_table(rows: list[dict[str, Any]]) -> str:
-    """Return the ledger as a Markdown table."""
-    lines = ["| id | figure | claim | measured | rule | verdict |", "|---|---|---|---|---|---|"]
+    """Return rows of the ledger as a Markdown table."""
+    lines = ["| id | claim and rule | measured | null | interval | verdict |", "|---|---|---|---|---|---|"]
     for row in rows:
-        cells = (row["id"], row["figure"], row["statement"], _brief(row["measured"]), row["rule"], row["verdict"])
+        remarks = [row["verdict"] + (f": {row['reason']}" if row["reason"] else "")]
+        if row["chosen_after"]:
+            remarks.append(f"chosen after looking: {row['chosen_after']}")
+        if row["first_rule"]:
+            remarks.append(f"first edition: {row['first_rule']['verdict']} ({row['first_rule']['rule']})")
+        claim = f"{row['statement']} *{row['rule']}* (Figure {row['figure']})".replace("(Figure Eq", "(Eq")
+        claim = claim.replace("(Figure Sec", "(Sec")
+        cells = [row["id"], claim, *(_cell(row[key]) for key in ("measured", "null", "interval")), "; ".join(remarks)]
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
 
+def _cell(value: Any) -> str:
+    return brief(value) if value else "-"
+
+
 def _summary(rows: list[dict[str, Any]], scale: str) -> str:
-    counts = Counter(row["verdict"] for row in rows)
-    text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
+    """Return the verdicts, evidence and identities apart."""
+    lines = []
+    for kind, noun in (("evidence", "claims that could fail"), ("identity", "identities")):
+        counts = Counter(row["verdict"] for row in rows if row["kind"] == kind)
+        verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ledger.VERDICTS if counts[verdict])
+        lines.append(f"Of {counts.total()} {noun}: {verdicts}.")
     if scale == "smoke":
-        text += ". This scale shows that everything runs; its networks are too small to judge claims by"
-    return f"Of {len(rows)} claims: {text}."
+        lines.append("This scale shows that everything runs; its networks are too small to judge claims by.")
+    return " ".join(lines)
 
 
 def _setting(provenance: dict[str, Any]) -> str:
@@ -273,9 +163,11 @@ def _deviations(provenance: dict[str, Any]) -> str:
         if ours is not None and (ours != theirs or "," in label):
             setting = label.split(",")[0]
             why = REASONS[setting] if ours != theirs else "as in the paper"
-            if setting in UNSTATED:
-                theirs = f"not stated ({_short(theirs)} at paper scale)"
-            lines.append(f"| {label.replace('_', ' ')} | {_short(theirs)} | {_short(ours)} | {why} |")
+            if setting in AUTHORS:
+                theirs = f"not stated (authors' code: {brief(AUTHORS[setting])})"
+            elif setting in UNSTATED:
+                theirs = f"not stated ({brief(theirs)} at paper scale)"
+            lines.append(f"| {label.replace('_', ' ')} | {brief(theirs)} | {brief(ours)} | {why} |")
     always = ALWAYS if training.get("network", "BFCNN") != "BFCNN" else (DEPTH, *ALWAYS)
     return "\n".join([*lines, *(f"| {row} |" for row in always)])
 
@@ -298,29 +190,11 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _figure(name: str, provenance: dict[str, Any]) -> str:
-    title, caption = CAPTIONS[name]
-    made = provenance.get("figures", {}).get(name, {})
-    source = f" Made by [notebooks/{made['notebook']}](notebooks/{made['notebook']}.md)." if made else ""
-    return f"### {title}\n\n![{title}]({name}.png)\n\n{caption}{source}"
-
-
-def _brief(measured: dict[str, Any] | None) -> str:
-    """Return the numbers of a ledger row in a few words."""
-    if not measured:
-        return "-"
-    return "; ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in measured.items())
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple) and len(value) > MANY and all(type(item) in (int, float) for item in value):
-        return f"{len(value)} values, {_short(min(value))} to {_short(max(value))}"
-    if isinstance(value, list | tuple):
-        return "(" + ", ".join(_short(item) for item in value) + ")"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "-" if value is None else str(value)
+def _figure(name: str, made: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Return a figure with its caption, and what the paper finds in it beside what was found here."""
+    title = made.get("title", name)
+    judged = [f"- {row['statement']} (claim {row['id']}) Here: **{row['verdict']}**." for row in rows
+              if row["id"] in made.get("claims", ())]  # fmt: skip
+    source = f"Made by `{made['notebook']}`." if "notebook" in made else ""
+    text = f"{made.get('caption', '')} {source}".strip()
+    return "\n\n".join([f"### {title}", f"![{title}]({name}.png)", text, *(["\n".join(judged)] if judged else [])])

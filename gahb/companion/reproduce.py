@@ -107,7 +107,6 @@ def _reproduce(
             echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
         else:
             echo(f"{path.stem} done in {seconds:.0f} s")
-            report.notebook_page(runs / path.name, folder)
     write_text(folder / "report.md", report.report(folder))
     echo(f"report: {folder / 'report.md'} ({time.monotonic() - begun:.0f} s in all)")
     return failed

@@ -264,6 +264,14 @@ def photograph_recipe(
     return Recipe(f"{kind}-{part}-N{len(pixels)}", data, seed=seed, **scale.training)
 
 
+def other_seed_recipe(scale: Scale, photographs: datasets.Photographs, seed: int = 0) -> Recipe:
+    """Return the recipe of the network of S2 and the largest N, trained from another seed."""
+    name = f"faces-S2-other-seed-N{max(scale.face_N)}"
+    if photographs.N == 0:
+        return _pretrained(scale, name, seed + 1)
+    return replace(photograph_recipe(scale, photographs, "S2", seed=seed + 1), name=name)
+
+
 def shuffled_recipe(scale: Scale, photographs: datasets.Photographs, seed: int = 0) -> Recipe:
     """Recipe of the network of shuffled faces, trained on all of S1."""
     if photographs.N == 0:
@@ -305,6 +313,7 @@ def names(scale: Scale) -> list[str]:
     """Return the name of every network of a scale."""
     return [
         *(f"faces-{part}-N{N}" for part in ("S1", "S2") for N in scale.face_N),
+        f"faces-S2-other-seed-N{max(scale.face_N)}",
         *(f"scenes-{part}-N{scale.scene_N}" for part in ("S1", "S2")),
         *(recipe.name for recipe in recipes(scale, None, None)),
         f"shuffled-N{max(scale.face_N)}",
@@ -322,6 +331,7 @@ def recipes(
     scene_parts = () if scenes is None else ("S1", "S2")
     return [
         *(photograph_recipe(scale, faces, part, N, seed) for part in face_parts for N in scale.face_N),
+        *([] if faces is None else [other_seed_recipe(scale, faces, seed)]),
         *(photograph_recipe(scale, scenes, part, seed=seed) for part in scene_parts),
         *(c_alpha_recipe(scale, alpha, seed=seed) for alpha in scale.alphas),
         *(c_alpha_recipe(scale, alpha, scale.background_alpha, seed) for alpha in scale.contour_alphas),
