@@ -193,7 +193,7 @@ for column, N in zip(columns, Ns, strict=True):
         near = [train[part][gahb.nearest(x[None], train[part][:N]).index[0]] for part, x in (("S1", a), ("S2", b))]
         for ax, image in zip(axes[:, i], (near[0], a, b, near[1]), strict=True):
             plotting.show_image(ax, image.cpu(), **plotting.same_gray(image.cpu()))
-    if N == Ns[0]:
+    if Ns[0] == N:
         for ax, title in zip(axes[:, 0], rows, strict=True):
             ax.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     top.suptitle(f"N = {N:,}", fontsize=10)

@@ -47,8 +47,8 @@ run = notebook.start(
 # ## The class
 #
 # White noise is integrated in the Fourier domain: a contour with $|k|^{-\alpha}$, two backgrounds with
-# $(k_1^2 + k_2^2)^{-\alpha/2}$ (Algorithm 2). As in the authors' code, and not in the paper, each background is stretched
-# to a random range, the mask is blurred by a 2x2 box, and contours that leave the frame are cut.
+# $(k_1^2 + k_2^2)^{-\alpha/2}$ (Algorithm 2). As in the authors' code, and not in the paper, each background is
+# stretched to a random range, the mask is blurred by a 2x2 box, and contours that leave the frame are cut.
 
 # %%
 size, alphas, count = run.scale.class_size, run.scale.alphas, run.scale.analysed
@@ -204,8 +204,8 @@ run.save(
 # ## Figure 10: the contour alone becomes more regular
 #
 # The backgrounds are very smooth ($\alpha_2 = 8$), the contours of regularity $\alpha_1 = 1.5, 2, 4$. The i-th images of
-# the three classes come from the same random numbers. Where contours are less regular, harmonics should be more
-# localized, and more of them be kept. The null: the lowest vectors of the DCT, measured along the same contours.
+# the three classes come from the same random numbers. Where contours are less regular, harmonics should be more local,
+# and more of them be kept. The null: the lowest vectors of the DCT, measured along the same contours.
 
 # %%
 beta, contour_alphas = run.scale.background_alpha, run.scale.contour_alphas
