@@ -173,6 +173,17 @@ def test_same_weights_whatever_ran_before(network):
     assert_same_weights(first, third)
 
 
+def test_a_setting_of_the_newer_interface_to_tf32_is_kept():
+    """torch then refuses to read its older settings."""
+    conv = torch.backends.cudnn.conv
+    former, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        assert_undisturbed(trained())
+        assert conv.fp32_precision == "ieee"
+    finally:
+        conv.fp32_precision = former
+
+
 def test_each_seed_gives_other_weights():
     first, second = (trained(seed=seed) for seed in (0, 1))
     assert not torch.equal(first.noise[0].weight, second.noise[0].weight)
