@@ -41,7 +41,7 @@ return image.complete && image.naturalWidth ? canvas.toDataURL() : "";
 
 
 def build_docs(root, executed):
-    """Build the pages of `make docs` in ``root / "docs"``, with an executed notebook; returns the status and messages."""
+    """Build the pages of `make docs`, with an executed notebook, in ``root / "docs"``; returns status and messages."""
     shutil.copytree(project() / "tools" / "docs", root / "source")
     (root / "source" / "runs" / "smoke").mkdir()
     shutil.copy(executed, root / "source" / "runs" / "smoke")
