@@ -9,8 +9,7 @@ decides the initial weights: the global random state is neither read nor changed
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from gahb._util import checks
+from gahb._util.devices import exact_arithmetic
 
 Denoiser = Callable[[Tensor], Tensor]  # f(y): (B, C, H, W) -> (B, C, H, W)
 
@@ -318,7 +318,7 @@ def evaluating(denoiser: Denoiser, dtype: torch.dtype | None = None) -> Iterator
     """
     if not callable(denoiser):
         raise TypeError(f"denoiser must be a function of y, got {type(denoiser).__name__}")
-    with _exact_arithmetic():
+    with exact_arithmetic():
         if not isinstance(denoiser, nn.Module):
             yield _returning_images(denoiser)
             return
@@ -336,40 +336,6 @@ def evaluating(denoiser: Denoiser, dtype: torch.dtype | None = None) -> Iterator
                 module.training = training
             for parameter, flag in zip(parameters, trainable, strict=True):
                 parameter.requires_grad_(flag)
-
-
-@contextmanager
-def _exact_arithmetic() -> Iterator[None]:
-    """Switch off TF32 and cuDNN's nondeterministic algorithms; restore all settings on exit.
-
-    torch has two interfaces to TF32. It refuses to read a setting of the older one that a setting
-    of the newer one contradicts; the older setting is then left as it is.
-    """
-
-    def setting(place: object, name: str, exact: object) -> tuple:
-        return partial(getattr, place, name), partial(setattr, place, name), exact
-
-    cudnn = torch.backends.cudnn
-    settings = [  # the older interface first: it also changes the settings of the newer one
-        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
-        setting(cudnn, "allow_tf32", False),
-        setting(cudnn.conv, "fp32_precision", "ieee"),
-        setting(torch.backends.cuda.matmul, "fp32_precision", "ieee"),
-        setting(torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),
-        setting(cudnn, "benchmark", False),
-        setting(cudnn, "deterministic", True),
-    ]
-    former = []
-    for get, change, exact in settings:
-        with suppress(RuntimeError):
-            former.append((change, get(), exact))
-    try:
-        for change, _, exact in former:
-            change(exact)
-        yield
-    finally:
-        for change, value, _ in former:
-            change(value)
 
 
 def _returning_images(denoiser: Denoiser) -> Denoiser:

@@ -40,12 +40,16 @@ return image.complete && image.naturalWidth ? canvas.toDataURL() : "";
 """
 
 
-def build_docs(root, *executed):
-    """Build the pages of `make docs` in ``root / "docs"``, with executed notebooks; returns the status and messages."""
+def build_docs(root, executed):
+    """Build the pages of `make docs`, with an executed notebook, in ``root / "docs"``; returns status and messages."""
     shutil.copytree(project() / "tools" / "docs", root / "source")
-    (root / "source" / "runs" / "smoke").mkdir(parents=True)
-    for path in executed:
-        shutil.copy(path, root / "source" / "runs" / "smoke")
+    (root / "source" / "runs" / "smoke").mkdir()
+    shutil.copy(executed, root / "source" / "runs" / "smoke")
+    return run_sphinx(root)
+
+
+def run_sphinx(root):
+    """Run Sphinx as `make docs` does, from ``root / "source"``; returns its status and messages."""
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-nq", root / "source", root / "docs"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr

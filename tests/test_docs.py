@@ -3,15 +3,17 @@
 import base64
 import io
 import re
+import shutil
 from xml.etree import ElementTree
 
 import nbformat
 import pytest
 from nbformat import v4
 from PIL import Image
-from reader import build_docs
+from reader import build_docs, run_sphinx
 
 import gahb
+from gahb.training.store import project
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -73,9 +75,10 @@ def test_no_page_loads_anything_from_another_server(pages):
 
 
 def test_a_broken_link_is_an_error(tmp_path):
-    text = "# A\n\n[nowhere](nowhere.md), {py:func}`gahb.nowhere`"
-    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(text)]), tmp_path / "03_broken.ipynb")
-    status, messages = build_docs(tmp_path, tmp_path / "03_broken.ipynb")
+    (tmp_path / "source").mkdir()
+    shutil.copy(project() / "tools" / "docs" / "conf.py", tmp_path / "source")
+    (tmp_path / "source" / "index.md").write_text("# A\n\n[nowhere](nowhere.md), {py:func}`gahb.nowhere`")
+    status, messages = run_sphinx(tmp_path)
     assert status == 1
     assert "cross-reference target not found: 'nowhere.md'" in messages
     assert "reference target not found: gahb.nowhere" in messages

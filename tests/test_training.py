@@ -1,6 +1,7 @@
 """Training against a plain torch reference written here, formulas, and itself bit for bit."""
 
 import math
+import operator
 import random
 import signal
 import sys
@@ -159,18 +160,29 @@ def test_same_weights_whatever_ran_before(network):
     torch.rand(1000), np.random.rand(10), random.random()
     trained(pixels(5, seed=9), **how, seed=5)
     torch.set_default_dtype(torch.float64)
-    torch.set_float32_matmul_precision("medium")
     try:
         with torch.no_grad():
             second = trained(**how)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             third = trained(**how)
-        assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == (torch.float64, "medium")
+        assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
-        torch.set_float32_matmul_precision("highest")
     assert_same_weights(first, second)
     assert_same_weights(first, third)
+
+
+@pytest.mark.parametrize(("products", "precision"), [("cudnn.conv", "ieee"), ("mkldnn.matmul", "bf16")])
+def test_a_precision_of_the_caller_is_kept_and_changes_nothing(products, precision):
+    """torch refuses to read its older settings when a newer one contradicts them."""
+    place = operator.attrgetter(products)(torch.backends)
+    former, place.fp32_precision = place.fp32_precision, precision
+    try:
+        network = trained(optimizer="muon")
+        assert place.fp32_precision == precision
+    finally:
+        place.fp32_precision = former
+    assert_same_weights(trained(optimizer="muon"), network)
 
 
 def test_each_seed_gives_other_weights():

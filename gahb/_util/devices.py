@@ -1,8 +1,11 @@
-"""Devices and cores of this machine."""
+"""Devices, cores and arithmetic of this machine."""
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import torch
 
@@ -31,6 +34,40 @@ def has_bfloat16_units(device: str | torch.device) -> bool:
     if device.type == "cpu":
         return torch.cpu._is_amx_tile_supported()  # bfloat16 of AVX-512 was slower than its float32
     return False
+
+
+@contextmanager
+def exact_arithmetic(convolutions: str = "ieee") -> Iterator[None]:
+    """Switch off TF32 and cuDNN's nondeterministic algorithms; restore all settings on exit.
+
+    Convolutions keep TF32 with ``"tf32"``. torch has two interfaces to TF32. It refuses to read a setting of the older
+    one that a setting of the newer one contradicts; the older setting is then left as it is.
+    """
+
+    def setting(place: object, name: str, exact: object) -> tuple:
+        return partial(getattr, place, name), partial(setattr, place, name), exact
+
+    cudnn = torch.backends.cudnn
+    settings = [  # the older interface first: it also changes the settings of the newer one
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        setting(cudnn, "allow_tf32", convolutions == "tf32"),
+        setting(cudnn.conv, "fp32_precision", convolutions),
+        setting(torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+        setting(torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),
+        setting(cudnn, "benchmark", False),
+        setting(cudnn, "deterministic", True),
+    ]
+    former = []
+    for get, change, exact in settings:
+        with suppress(RuntimeError):
+            former.append((change, get(), exact))
+    try:
+        for change, _, exact in former:
+            change(exact)
+        yield
+    finally:
+        for change, value, _ in former:
+            change(value)
 
 
 def cores() -> int:

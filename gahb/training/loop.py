@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gahb._util import checks
-from gahb._util.devices import has_bfloat16_units, pick_device
+from gahb._util.devices import exact_arithmetic, has_bfloat16_units, pick_device
 from gahb._util.files import writable_file
 from gahb._util.progress import progress_bar
 from gahb._util.signals import HeldSignals
@@ -224,17 +224,12 @@ def start(
 
 @contextmanager
 def _own_settings(device: torch.device) -> Iterator[None]:
-    """Torch settings that decide the weights; the caller's settings are restored on exit.
-
-    Convolutions are deterministic; TF32 does no harm to them.
-    """
-    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-    cudnn = torch.backends.cudnn
+    """Torch settings that decide the weights; the caller's settings are restored on exit."""
+    dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
     try:
         with (
-            cudnn.flags(cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=True),
+            exact_arithmetic(convolutions="tf32"),
             torch.autocast(device.type, enabled=False),
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -242,4 +237,3 @@ def _own_settings(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.set_float32_matmul_precision(precision)
