@@ -46,7 +46,14 @@ plotting.decay(bottom.subplots(), shrinkage, at.coefficients)
 chosen = np.unique(np.geomspace(1, min(2 * rank, len(shrinkage)), 60).round().astype(int) - 1)
 chosen = chosen[np.linspace(0, len(chosen) - 1, 20).round().astype(int)]
 plotting.vector_grid(right, at.basis.vectors[chosen], plotting.shrinkage_titles(shrinkage, chosen))
-plotting.save(fig, "public_face", FOLDER, made_by)
+plotting.save(
+    fig, "public_face", FOLDER,
+    made_by | {
+        "title": "Figure 3, a public face",
+        "caption": "The analysis of Figure 3 on a face of the public domain (scikit-image's astronaut, NASA): faces of the "
+        "data set are not shown at this size.",
+    },
+)  # fmt: skip
 
 noise = gahb.gaussian_noise(SAMPLES, (1, 40, 40), seed=2)
 samples = {part: gahb.sample(net, noise, scale.step_size, SIGMA_END).images for part, net in networks.items()}
@@ -59,4 +66,11 @@ for row, part in zip(fig.subfigures(2, 1), samples, strict=True):
     for ax, image, twin in zip(axes, samples[part], samples["S1"], strict=True):
         plotting.show_image(ax, image, **plotting.same_gray(twin))
     axes[0].set_ylabel(part, rotation=0, ha="right", va="center")
-plotting.save(fig, "samples", FOLDER, made_by)
+plotting.save(
+    fig, "samples", FOLDER,
+    made_by | {
+        "title": "Figure 2, samples",
+        "caption": "Samples of the networks of 10,000 faces, S1 above and S2 below, from the same noise; each pair is "
+        "stretched to one gray scale.",
+    },
+)  # fmt: skip
