@@ -11,10 +11,10 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from gahb._util import checks
@@ -33,12 +33,12 @@ class _Variance(torch.autograd.Function):
         return torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs, output[1])
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor, _: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
         x, mean = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a second derivative
             mean = x.mean((0, 2, 3))
@@ -131,7 +131,7 @@ class BFCNN(nn.Module):
         self.in_channels = checks.count(in_channels, "in_channels")
         first, *middle, last = _kernel_sizes(kernel_sizes, depth)
         generator = torch.Generator().manual_seed(seed)
-        layers = [_conv(in_channels, channels, first, generator)]
+        layers: list[nn.Module] = [_conv(in_channels, channels, first, generator)]
         if first_relu:
             layers.append(nn.ReLU())
         for kernel in middle:
@@ -164,10 +164,10 @@ class BFCNN(nn.Module):
 
 
 def _kernel_sizes(sizes: int | Sequence[int], depth: int) -> Sequence[int]:
-    sizes = sizes if isinstance(sizes, list | tuple) else [sizes] * depth  # text is no sequence of sizes
-    if len(sizes) != depth or any(checks.count(size, "kernel_sizes") % 2 == 0 for size in sizes):
-        raise ValueError(f"kernel_sizes must be one odd number, or one for each of {depth} convolutions, got {sizes}")
-    return sizes
+    each: Sequence = sizes if isinstance(sizes, list | tuple) else [sizes] * depth  # text is no sequence of sizes
+    if len(each) != depth or any(checks.count(size, "kernel_sizes") % 2 == 0 for size in each):
+        raise ValueError(f"kernel_sizes must be one odd number, or one for each of {depth} convolutions, got {each}")
+    return each
 
 
 class UNet(nn.Module):
@@ -282,9 +282,9 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, generator: torch.Generator) -> None:
         super().__init__()
-        last = [_conv(channels, channels, generator=generator), BiasFreeBatchNorm(channels)]
-        self.branch = nn.Sequential(*_conv_norm_relu(channels, channels, generator), *last)
-        nn.init.constant_(last[-1].gain, 0.2)
+        last, norm = _conv(channels, channels, generator=generator), BiasFreeBatchNorm(channels)
+        self.branch = nn.Sequential(*_conv_norm_relu(channels, channels, generator), last, norm)
+        nn.init.constant_(norm.gain, 0.2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)
@@ -349,13 +349,14 @@ def _exact_arithmetic() -> Iterator[None]:
     def setting(place: object, name: str, exact: object) -> tuple:
         return partial(getattr, place, name), partial(setattr, place, name), exact
 
-    cudnn = torch.backends.cudnn
+    backends: Any = torch.backends  # some of their settings have no hints
+    cudnn = backends.cudnn
     settings = [  # the older interface first: it also changes the settings of the newer one
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
         setting(cudnn, "allow_tf32", False),
         setting(cudnn.conv, "fp32_precision", "ieee"),
-        setting(torch.backends.cuda.matmul, "fp32_precision", "ieee"),
-        setting(torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),
+        setting(backends.cuda.matmul, "fp32_precision", "ieee"),
+        setting(backends.mkldnn.matmul, "fp32_precision", "ieee"),
         setting(cudnn, "benchmark", False),
         setting(cudnn, "deterministic", True),
     ]

@@ -191,6 +191,7 @@ def exits(status: int, sentence: str) -> Check:
 
     return check
 
+
 # --- science: denoisers, each with an image and, where known, its Jacobian --------------------------------------------
 
 SIGMA = 0.3
@@ -286,7 +287,7 @@ def nothing():
     return lambda y: 0 * y, draw(1, 1, 4, 5), np.zeros((20, 20))
 
 
-def identity():
+def unchanged():
     """J = Id, the same."""
     return lambda y: y, draw(1, 1, 4, 5), np.eye(20)
 
