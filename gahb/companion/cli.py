@@ -180,22 +180,20 @@ def claims(scale: str, figures: str | None) -> None:
 @main.command()
 @click.argument("path")
 @click.option("--size", default=40, show_default=True, help="Height and width of the prepared images, pixels.")
-@click.option("--sheet", type=click.Path(), help="PNG of the contact sheet; by default <name>-contact-sheet.png.")
+@click.option("--sheet", type=click.Path(), help="Also write a contact sheet: path of a PNG.")
 def data(path: str, size: int, sheet: str | None) -> None:
     """Report what a folder or array of photographs holds.
 
-    Photographs are read as training reads them, and shown on a contact sheet.
-
-    Example: gahb data my_faces/
+    Example: gahb data my_faces/ --sheet my_faces.png
     """
     from gahb.companion import tasks
     from gahb.datasets import survey as surveys
 
-    target = Path(sheet).expanduser() if sheet else surveys.default_sheet(path)
-    surveys.check_sheet(target, path)
+    if sheet:
+        surveys.check_absent(sheet)  # reported now, not after all photographs are read
     needs = tasks.photograph_needs()
     found = surveys.survey(path, size, 2 * max(2 * max(sizes) + test for *_, sizes, test in needs))
     click.echo("\n".join(found.lines(needs)))
-    if len(found.pixels):
-        surveys.contact_sheet(found.pixels, target)
-        click.echo(f"contact sheet: {target}")
+    if sheet:
+        surveys.contact_sheet(found.pixels, sheet)
+        click.echo(f"contact sheet: {sheet}")

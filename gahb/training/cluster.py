@@ -29,7 +29,6 @@ from gahb.training.recipe import Recipe
 CLUSTERS = ("slurm", "local")
 TIME_LIMIT = 4 * 3600.0  # seconds; short jobs start sooner, and a job queues again after it
 TIMEOUTS = {"slurm": 1_000, "local": 5}  # how often a job queues again; submitit runs a local job 6 times
-RESERVED = {"time", "job-name", "output", "error", "signal", "requeue", "array", "nodes", "ntasks", "ntasks-per-node"}
 PREFIX = "gahb: "  # of the line in a log that gives the reason why a job ended
 
 
@@ -76,7 +75,7 @@ def submit(
     cluster: str,
     store: str | Path | None = None,
     device: str = "auto",
-    time_limit: float | None = None,
+    time_limit: float = TIME_LIMIT,
     options: Sequence[str] = (),
     echo: Callable[[str], object] = print,
 ) -> list[Any]:
@@ -94,9 +93,8 @@ def submit(
         The store; every node must see it.
     device : str
         On the node that runs the job.
-    time_limit : float, optional
-        Seconds after which a job stops with a checkpoint and queues again, four hours if left out; Slurm counts whole
-        minutes.
+    time_limit : float
+        Seconds after which a job stops with a checkpoint and queues again; Slurm counts whole minutes.
     options : sequence of str
         More options of ``sbatch``, such as ``"partition=gpu"`` and ``"gpus-per-node=1"``.
     echo : callable
@@ -108,7 +106,7 @@ def submit(
     """
     root = Path(store or stores.default_store()).expanduser().absolute()
     lacking = missing(tasks, store, echo)
-    executor = _executors(cluster, TIME_LIMIT if time_limit is None else time_limit, options)
+    executor = _executors(cluster, time_limit, options)
     queue = _slurm_queue() if cluster == "slurm" else set()
     chosen = [task for task in lacking if not _under_way(task[0], root, queue)]
     for name in sorted({recipe.name for recipe, _ in lacking} - {recipe.name for recipe, _ in chosen}):
