@@ -125,15 +125,15 @@ def train(
 
     if time_limit is not None and not time_limit > 0:
         raise ValueError(f"--time-limit must be positive, got {time_limit:g}")
-    if slurm and not cluster:
+    if slurm and cluster != "slurm":
         raise ValueError(f"--slurm {' '.join(slurm)} needs --cluster slurm")
     if cluster and jobs:
         raise ValueError("--jobs is for training here; with --cluster each network is a job")
     chosen = tasks.of_scale(scales.get(scale), only, faces, scenes, seed, store)
     if cluster:
-        from gahb.training.cluster import submit
+        from gahb.training.cluster import TIME_LIMIT, submit
 
-        submit(chosen, cluster, store, device, time_limit, slurm, click.echo)
+        submit(chosen, cluster, store, device, time_limit or TIME_LIMIT, slurm, click.echo)
         return
     keep_freed_memory()
     if not train_all(chosen, store, device, tasks.pick_jobs(scales.get(scale), device, jobs), time_limit, click.echo):
