@@ -34,7 +34,7 @@ FACES = click.option(
     "--faces", type=click.Path(), callback=_existing, help="Folder, .npz, .npy or .pt of faces, or lfw."
 )
 SCENES = click.option("--scenes", type=click.Path(), callback=_existing, help="The same for scenes (bedrooms).")
-JOBS = click.option("--jobs", type=int, help="Number to run at once; by default one per core on a CPU.")
+JOBS = click.option("--jobs", type=click.IntRange(1), help="Number to run at once; by default one per core on a CPU.")
 FIGURES = click.option("--figures", type=click.Path(), help="Folder of figures, with a folder for each scale.")
 
 
@@ -97,7 +97,11 @@ def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
 @SEED
 @DEVICE
 @JOBS
-@click.option("--time-limit", type=float, help="Seconds after which training stops with a checkpoint.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds after which training stops with a checkpoint.",
+)
 @click.option("--cluster", type=click.Choice(["slurm", "local"]), help="Submit each as a job; local: all here at once.")
 @click.option("--slurm", multiple=True, help="Option of sbatch, such as partition=gpu; can be repeated.")
 def train(
@@ -123,8 +127,6 @@ def train(
     from gahb.companion import scales, tasks
     from gahb.training.parallel import train_all
 
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"--time-limit must be positive, got {time_limit:g}")
     if slurm and cluster != "slurm":
         raise ValueError(f"--slurm {' '.join(slurm)} needs --cluster slurm")
     if cluster and jobs:
@@ -141,7 +143,7 @@ def train(
 
 
 @main.command(name="list")
-@STORE
+@click.option("--store", type=click.Path(exists=True, file_okay=False), help="Folder of trained networks.")
 def list_networks(store: str | None) -> None:
     """List the networks of the store.
 
@@ -149,8 +151,6 @@ def list_networks(store: str | None) -> None:
     """
     from gahb.training.store import default_store, stored
 
-    if store is not None and not Path(store).expanduser().is_dir():
-        raise FileNotFoundError(f"--store: there is no folder {store}; give one that gahb train wrote to")
     rows = stored(store)
     for row in rows:
         made = row["made"]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import torch
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from torch import Tensor, nn
@@ -114,7 +113,10 @@ def adaptive_basis(
 
     @lru_cache(maxsize=1)
     def network(name: str) -> nn.Module:
-        return net if name == OWN else _of_store(store / name, device)
+        found = net if name == OWN else stores.load(store / name, device)
+        if found is None:
+            raise ValueError(f"the weights in {name} are damaged or missing; train that network again")
+        return found
 
     @lru_cache(maxsize=1)  # a move of k computes nothing
     def analysis(name: str, image: int | bytes, sigma: float) -> bases.Analysis:
@@ -220,9 +222,7 @@ def _show_images(fig: Figure, grid: GridSpec, analysis: bases.Analysis) -> None:
         plotting.show_image(fig.add_subplot(grid[0, column]), image, title)
 
 
-def _slider(
-    kind: type[widgets.Widget], label: str, low: float, high: float, value: float, **options: Any
-) -> widgets.Widget:
+def _slider(kind: type, label: str, low: float, high: float, value: float, **options: Any) -> widgets.Widget:
     return kind(value, min=low, max=high, **_labelled(label), **options)
 
 
@@ -240,13 +240,6 @@ def _of_size(store: Path, size: int) -> list[str]:
     """Return the folders of a store whose networks were trained on images of this size."""
     rows = stores.stored(store)
     return [row["folder"] for row in rows if row.get("recipe", {}).get("data", {}).get("size") == size]
-
-
-def _of_store(folder: Path, device: torch.device) -> nn.Module:
-    net = stores.load(folder, str(device))
-    if net is None:
-        raise ValueError(f"the weights in {folder.name} are damaged or missing; train that network again")
-    return net
 
 
 def _of_file(content: bytes, size: int) -> Tensor:
