@@ -168,7 +168,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu", images: Tensor 
         )
     network = NETWORKS[about["network"]](**about["network_kwargs"])
     network.load_state_dict({key: value.float() for key, value in tensors.items()})
-    return network.to(pick_device(device)).to(memory_format=torch.channels_last).eval()
+    network = network.to(pick_device(device)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()
 
 
 def _weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
