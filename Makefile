@@ -22,11 +22,12 @@ soak: install  ## ten smoke runs in a row with kills at random moments, and whet
 lab: install  ## JupyterLab, with the .py and .ipynb of each notebook kept in step
 	$(BIN)/jupyter lab --notebook-dir=. $(ARGS)
 
-docs: install  ## docs/index.html: the API from the docstrings, and the executed notebooks of runs/
-	rm -rf build/docs docs && mkdir -p build && cp -r tools/docs build
+docs: install  ## docs/index.html: the API from the docstrings, and the executed notebooks of runs/; fails on broken links
+	rm -rf build/docs build/html && mkdir -p build && cp -r tools/docs build
 	for path in runs/*/[0-9][0-9]_*.ipynb; do \
 	  if [ -f $$path ]; then mkdir -p build/docs/$$(dirname $$path) && cp $$path build/docs/$$path; fi; done
-	$(BIN)/sphinx-build -W --keep-going -nq build/docs docs
+	$(BIN)/sphinx-build -W --keep-going -nq build/docs build/html
+	rm -rf docs && mv build/html docs
 
 lint: install  ## style, hints and docstrings; imports run one way; types; notebooks paired
 	$(BIN)/ruff check .
@@ -46,5 +47,5 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) docs figures/smoke  # trained networks stay, in runs/store
+	rm -rf $(VENV) build docs figures/smoke  # trained networks stay, in runs/store
 	find runs -mindepth 1 -maxdepth 1 ! -name store -exec rm -rf {} + 2>/dev/null || true

@@ -10,10 +10,10 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from gahb._util import checks
@@ -33,12 +33,12 @@ class _Variance(torch.autograd.Function):
         return torch.var_mean(x, dim=(0, 2, 3), unbiased=False)
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs, output[1])
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor, _: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
         x, mean = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a second derivative
             mean = x.mean((0, 2, 3))
@@ -131,7 +131,7 @@ class BFCNN(nn.Module):
         self.in_channels = checks.count(in_channels, "in_channels")
         first, *middle, last = _kernel_sizes(kernel_sizes, depth)
         generator = torch.Generator().manual_seed(seed)
-        layers = [_conv(in_channels, channels, first, generator)]
+        layers: list[nn.Module] = [_conv(in_channels, channels, first, generator)]
         if first_relu:
             layers.append(nn.ReLU())
         for kernel in middle:
@@ -164,10 +164,10 @@ class BFCNN(nn.Module):
 
 
 def _kernel_sizes(sizes: int | Sequence[int], depth: int) -> Sequence[int]:
-    sizes = sizes if isinstance(sizes, list | tuple) else [sizes] * depth  # text is no sequence of sizes
-    if len(sizes) != depth or any(checks.count(size, "kernel_sizes") % 2 == 0 for size in sizes):
-        raise ValueError(f"kernel_sizes must be one odd number, or one for each of {depth} convolutions, got {sizes}")
-    return sizes
+    each: Sequence = sizes if isinstance(sizes, list | tuple) else [sizes] * depth  # text is no sequence of sizes
+    if len(each) != depth or any(checks.count(size, "kernel_sizes") % 2 == 0 for size in each):
+        raise ValueError(f"kernel_sizes must be one odd number, or one for each of {depth} convolutions, got {each}")
+    return each
 
 
 class UNet(nn.Module):

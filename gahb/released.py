@@ -3,13 +3,17 @@
 import argparse
 import re
 import warnings
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from gahb.datasets._pixels import first_bytes, is_web_page
+from gahb._util.files import first_bytes, is_web_page
 from gahb.denoisers import BFCNN, UNet
+
+State = dict[str, Tensor]
 
 # Networks of the authors that gahb does not read, by the keys that only they have.
 OTHERS = {
@@ -22,7 +26,7 @@ OTHERS = {
 UNUSED = r"bn_layer_list\.\d+\.(bias|running_mean|num_batches_tracked)"
 
 
-def load_released(path, first_relu=True):
+def load_released(path: str | Path, first_relu: bool = True) -> BFCNN | UNet:
     """Read a bias-free network that the authors published.
 
     These are BF-CNN, and BF_CNN_RF and the UNet of the paper's later versions. Depth, channels, kernel sizes and blocks
@@ -67,7 +71,7 @@ def load_released(path, first_relu=True):
         raise ValueError(f"{'/'.join(path.parts[-2:])} {error}") from None
 
 
-def _read_state(path):
+def _read_state(path: Path) -> State:
     """The tensors of a file in float32, by their keys without the prefixes of wrappers."""
     try:
         # The authors' checkpoints pickle their command line as an argparse.Namespace: plain data.
@@ -83,10 +87,10 @@ def _read_state(path):
     if not isinstance(state, dict):
         raise ValueError(f"holds a {type(state).__name__}; a state dict of tensors is expected")
     state = {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): value for key, value in state.items()}
-    return {key: value.float() for key, value in state.items() if isinstance(value, torch.Tensor)}
+    return {key: value.float() for key, value in state.items() if isinstance(value, Tensor)}
 
 
-def _why_unreadable(path, error):
+def _why_unreadable(path: Path, error: Exception) -> str:
     start = first_bytes(path)
     if is_web_page(start):
         return (
@@ -106,7 +110,7 @@ def _why_unreadable(path, error):
     return "it is damaged or not a file of torch.save. Ask for a plain state dict of tensors, or fetch it again"
 
 
-def _refuse_others(state):
+def _refuse_others(state: State) -> None:
     for pattern, network in OTHERS.items():
         if key := next((key for key in state if re.match(pattern, key)), None):
             raise ValueError(f"holds {network} ({key}); gahb reads the authors' BF-CNN, BF_CNN_RF and later UNet")
@@ -117,7 +121,7 @@ def _refuse_others(state):
         )
 
 
-def _network(state, first_relu):
+def _network(state: State, first_relu: bool) -> BFCNN | UNet:
     unet = "encoder.0.0.weight" in state
     try:
         net, keys = _unet(state) if unet else _bf_cnn(state, first_relu)
@@ -128,20 +132,20 @@ def _network(state, first_relu):
     return net
 
 
-def _unet(state):
+def _unet(state: State) -> tuple[UNet, list[str]]:
     """A UNet of the size of the file's, and the file's keys in the order of its tensors."""
     channels, in_channels = _conv(state, "encoder.0.0.weight").shape[:2]
     blocks = len({key.split(".")[1] for key in state if key.startswith("encoder.")})
     net = UNet(channels, blocks, in_channels)
 
-    def theirs(key):
+    def theirs(key: str) -> str:
         key = re.sub(rf"^encoder\.{blocks}\.", "mid_block.", key)
         return re.sub(r"^up\.", "upsample.", key).replace(".gain", ".gammas")
 
     return net, [theirs(key) for key in net.state_dict()]
 
 
-def _bf_cnn(state, first_relu):
+def _bf_cnn(state: State, first_relu: bool) -> tuple[BFCNN, list[str]]:
     """A BFCNN of the size of the file's, and the file's keys in the order of its tensors."""
     keys = _bf_cnn_keys(state)
     convs = [_conv(state, key) for key in (keys[0], *keys[1::3])]
@@ -156,10 +160,10 @@ def _bf_cnn(state, first_relu):
     return BFCNN(len(convs), channels, in_channels, first_relu=first_relu, kernel_sizes=kernels), keys
 
 
-def _bf_cnn_keys(state):
+def _bf_cnn_keys(state: State) -> list[str]:
     """The keys of the first convolution, of each convolution between with its gain and sd, and of the last one."""
 
-    def number(start):
+    def number(start: str) -> int:
         return sum(key.startswith(start) for key in state)
 
     if "first_layer.weight" in state:
@@ -173,7 +177,7 @@ def _bf_cnn_keys(state):
     return [first, *chain(*((conv, gain.format(i), sd.format(i)) for i, conv in enumerate(middle))), last]
 
 
-def _conv(state, key):
+def _conv(state: State, key: str) -> Tensor:
     if key not in state:
         raise ValueError(f"{key} is missing")
     if state[key].ndim != 4:
@@ -182,7 +186,7 @@ def _conv(state, key):
 
 
 @torch.no_grad()
-def _fill(net, keys, state):
+def _fill(net: nn.Module, keys: Iterable[str], state: State) -> None:
     for tensor, key in zip(net.state_dict().values(), keys, strict=True):
         if key not in state:
             raise ValueError(f"{key} is missing")

@@ -288,7 +288,7 @@ def nothing():
     return lambda y: 0 * y, draw(1, 1, 4, 5), np.zeros((20, 20))
 
 
-def identity():
+def unchanged():
     """J = Id, the same."""
     return lambda y: y, draw(1, 1, 4, 5), np.eye(20)
 

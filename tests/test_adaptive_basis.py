@@ -9,13 +9,13 @@ from helpers import (
     draw,
     empirical,
     gaussian,
-    identity,
     mixture,
     network,
     nothing,
     ray,
     row_by_row,
     subspace,
+    unchanged,
 )
 
 from gahb import UNet, adaptive_basis, jacobian, optimal
@@ -111,7 +111,7 @@ def test_asymmetry_of_leading_pairs_is_an_estimate_of_the_whole():
     assert adaptive_basis(gaussian()[0], gaussian()[1], k=2).asymmetry < 1e-12
 
 
-@pytest.mark.parametrize("which", ["BFCNN", "UNet", subspace, ray, nothing, identity])
+@pytest.mark.parametrize("which", ["BFCNN", "UNet", subspace, ray, nothing, unchanged])
 @pytest.mark.parametrize("k", [None, 3, 5])
 def test_two_runs_give_the_same_basis(which, k):
     f, y = case(which)
@@ -160,7 +160,7 @@ def test_leading_pairs_find_every_copy_of_an_equal_eigenvalue(k):
 
 
 @pytest.mark.parametrize("k", [None, 1, 2, 6])
-@pytest.mark.parametrize(("denoiser", "value"), [(nothing, 0), (identity, 1)])
+@pytest.mark.parametrize(("denoiser", "value"), [(nothing, 0), (unchanged, 1)])
 def test_basis_of_a_denoiser_that_gives_nothing_or_everything(denoiser, value, k):
     f, y, matrix = denoiser()
     np.testing.assert_array_equal(jacobian(f, y), matrix)

@@ -44,7 +44,6 @@ def test_python_m_gahb_is_the_same():
         (("reproduce", "--scale", "huge"), "unknown scale 'huge'"),
         (("reproduce", "--only", "99"), "--only 99 names no notebook"),
         (("reproduce", "--device", "abacus"), "device 'abacus' is not available"),
-        (("reproduce", "--jobs", "0"), "jobs must be at least 1"),
         (("train", "--only", "cats"), "--only cats names no network"),
         (("reproduce", "--faces", "no/such/folder"), "faces: there is no folder or file no/such/folder"),
         (
@@ -52,8 +51,6 @@ def test_python_m_gahb_is_the_same():
             "denoiser: there is no folder or file no.pt; give the path of a .pt file",
         ),
         (("train", "--scenes", ""), "scenes: there is no folder or file ''"),
-        (("train", "--only", "disks", "--time-limit", "nan"), "--time-limit must be positive, got nan"),
-        (("list", "--store", "no/such/folder"), "there is no folder no/such/folder"),
         (("data", ""), "data: the path is empty; give a folder of images or an array"),
         (("claims", "--figures", "no/such/folder"), "no ledger"),
     ],
@@ -81,9 +78,18 @@ def test_no_line_of_the_overview_is_cut_off():
     assert "..." not in shown
 
 
-@pytest.mark.parametrize(("option", "value"), [("--sclae", "smoke"), ("--seed", "-1")])
-def test_wrong_options_are_refused(option, value):
-    result = run("reproduce", option, value)
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("reproduce", "--sclae", "smoke"),
+        ("reproduce", "--seed", "-1"),
+        ("reproduce", "--jobs", "0"),
+        ("train", "--time-limit", "0"),
+        ("list", "--store", "no/such/folder"),
+    ],
+)
+def test_wrong_options_are_refused(command, option, value):
+    result = run(command, option, value)
     assert result.exit_code == 2
     assert option in result.output
 
@@ -151,7 +157,7 @@ def die(*arguments):
 
 @pytest.mark.slow
 def test_a_process_that_dies_gets_a_sentence(monkeypatch, tmp_path):
-    monkeypatch.setattr(parallel, "_train_in_process", die)
+    monkeypatch.setattr(parallel, "_train_one", die)
     scale = scales.get("smoke")
     tasks = [(scales.disks_recipe(scale), None), (scales.sinusoids_recipe(scale), None)]
     with pytest.raises(RuntimeError, match=r"died, perhaps for lack of memory.*--jobs 1"):

@@ -145,7 +145,7 @@ def test_what_is_drawn_of_the_basis():
     marker = curve.lines[-1]
     assert (marker.get_xdata()[0], marker.get_ydata()[0]) == (5, analysis.basis.shrinkage[4])
     assert pictures[3].get_title() == (
-        f"e₅: λ = {analysis.basis.shrinkage[4]:.3f}, ⟨x, e⟩ = {analysis.coefficients[4]:.2f}"
+        f"e5: λ = {analysis.basis.shrinkage[4]:.3f}, ⟨x, e⟩ = {analysis.coefficients[4]:.2f}"
     )
 
 

@@ -50,9 +50,9 @@ TYPED = [  # what a user types, the exit status, the message
     ("train --faces no/such", 1, "faces: there is no folder or file no/such; give a folder of images or an array"),
     ("train --scenes no/such", 1, "scenes: there is no folder or file no/such; give a folder of images or an array"),
     ("data no/such", 1, "data: there is no folder or file no/such; give a folder of images or an array"),
-    ("train --jobs 0", 1, "jobs must be at least 1, got 0"),
+    ("train --jobs 0", 2, "Invalid value for .--jobs.: 0 is not in the range x>=1"),
     ("claims --figures no/such", 1, "there is no ledger in .*; run gahb reproduce --scale smoke first"),
-    ("list --store no/such", 1, "--store: there is no folder no/such; give one that gahb train wrote to"),
+    ("list --store no/such", 2, "Directory .no/such. does not exist"),
 ]
 DIED = (1, "gahb: 1 failed: 01_memorization_transition")
 NAMES = "the name of a recipe must be letters"

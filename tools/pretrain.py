@@ -53,6 +53,7 @@ def copy(recipes: list[Recipe], to: Path, store: Path) -> list[str]:
 
 
 def main() -> None:
+    """Copy the networks of a scale."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("scale", "faces", "scenes"):
         parser.add_argument(name)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -47,13 +48,14 @@ def exact_arithmetic(convolutions: str = "ieee") -> Iterator[None]:
     def setting(place: object, name: str, exact: object) -> tuple:
         return partial(getattr, place, name), partial(setattr, place, name), exact
 
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
     settings = [  # the older interface first: it also changes the settings of the newer one
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
         setting(cudnn, "allow_tf32", convolutions == "tf32"),
         setting(cudnn.conv, "fp32_precision", convolutions),
         setting(torch.backends.cuda.matmul, "fp32_precision", "ieee"),
-        setting(torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),
+        setting(mkldnn.matmul, "fp32_precision", "ieee"),
         setting(cudnn, "benchmark", False),
         setting(cudnn, "deterministic", True),
     ]

@@ -1,6 +1,7 @@
 """Files that are whole or absent: written to a temporary file, flushed and renamed; tensors carry a checksum."""
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 Parsed = TypeVar("Parsed")
+File = Path | io.BytesIO
 
 
 def check_writable(folder: Path, instead: str) -> None:
@@ -84,6 +86,19 @@ def read_json(path: str | Path, parse: Callable[[Any], Parsed]) -> Parsed | None
             f"{path.name} in {path.parent} is damaged or was altered ({error}); put an earlier copy back, or move it "
             "away and run the notebooks again, which write it"
         ) from None
+
+
+def first_bytes(file: File) -> bytes:
+    """The first 256 bytes of a file."""
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:256]
+    with file.open("rb") as opened:
+        return opened.read(256)
+
+
+def is_web_page(start: bytes) -> bool:
+    """Whether a file of these first bytes is HTML, whatever its name."""
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: Any) -> None:

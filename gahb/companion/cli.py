@@ -34,7 +34,7 @@ FACES = click.option(
     "--faces", type=click.Path(), callback=_existing, help="Folder, .npz, .npy or .pt of faces, or lfw."
 )
 SCENES = click.option("--scenes", type=click.Path(), callback=_existing, help="The same for scenes (bedrooms).")
-JOBS = click.option("--jobs", type=int, help="Number to run at once; by default one per core on a CPU.")
+JOBS = click.option("--jobs", type=click.IntRange(1), help="Number to run at once; by default one per core on a CPU.")
 FIGURES = click.option("--figures", type=click.Path(), help="Folder of figures, with a folder for each scale.")
 
 
@@ -97,7 +97,11 @@ def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
 @SEED
 @DEVICE
 @JOBS
-@click.option("--time-limit", type=float, help="Seconds after which training stops with a checkpoint.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds after which training stops with a checkpoint.",
+)
 @click.option("--cluster", type=click.Choice(["slurm", "local"]), help="Submit each as a job; local: all here at once.")
 @click.option("--slurm", multiple=True, help="Option of sbatch, such as partition=gpu; can be repeated.")
 def train(
@@ -123,17 +127,15 @@ def train(
     from gahb.companion import scales, tasks
     from gahb.training.parallel import train_all
 
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"--time-limit must be positive, got {time_limit:g}")
-    if slurm and not cluster:
+    if slurm and cluster != "slurm":
         raise ValueError(f"--slurm {' '.join(slurm)} needs --cluster slurm")
     if cluster and jobs:
         raise ValueError("--jobs is for training here; with --cluster each network is a job")
     chosen = tasks.of_scale(scales.get(scale), only, faces, scenes, seed, store)
     if cluster:
-        from gahb.training.cluster import submit
+        from gahb.training.cluster import TIME_LIMIT, submit
 
-        submit(chosen, cluster, store, device, time_limit, slurm, click.echo)
+        submit(chosen, cluster, store, device, time_limit or TIME_LIMIT, slurm, click.echo)
         return
     keep_freed_memory()
     if not train_all(chosen, store, device, tasks.pick_jobs(scales.get(scale), device, jobs), time_limit, click.echo):
@@ -141,7 +143,7 @@ def train(
 
 
 @main.command(name="list")
-@STORE
+@click.option("--store", type=click.Path(exists=True, file_okay=False), help="Folder of trained networks.")
 def list_networks(store: str | None) -> None:
     """List the networks of the store.
 
@@ -149,8 +151,6 @@ def list_networks(store: str | None) -> None:
     """
     from gahb.training.store import default_store, stored
 
-    if store is not None and not Path(store).expanduser().is_dir():
-        raise FileNotFoundError(f"--store: there is no folder {store}; give one that gahb train wrote to")
     rows = stored(store)
     for row in rows:
         made = row["made"]
@@ -181,22 +181,20 @@ def claims(scale: str, figures: str | None) -> None:
 @main.command()
 @click.argument("path")
 @click.option("--size", default=40, show_default=True, help="Height and width of the prepared images, pixels.")
-@click.option("--sheet", type=click.Path(), help="PNG of the contact sheet; by default <name>-contact-sheet.png.")
+@click.option("--sheet", type=click.Path(), help="Also write a contact sheet: path of a PNG.")
 def data(path: str, size: int, sheet: str | None) -> None:
     """Report what a folder or array of photographs holds.
 
-    Photographs are read as training reads them, and shown on a contact sheet.
-
-    Example: gahb data my_faces/
+    Example: gahb data my_faces/ --sheet my_faces.png
     """
     from gahb.companion import tasks
     from gahb.datasets import survey as surveys
 
-    target = Path(sheet).expanduser() if sheet else surveys.default_sheet(path)
-    surveys.check_sheet(target, path)
+    if sheet:
+        surveys.check_absent(sheet)  # reported now, not after all photographs are read
     needs = tasks.photograph_needs()
     found = surveys.survey(path, size, 2 * max(2 * max(sizes) + test for *_, sizes, test in needs))
     click.echo("\n".join(found.lines(needs)))
-    if len(found.pixels):
-        surveys.contact_sheet(found.pixels, target)
-        click.echo(f"contact sheet: {target}")
+    if sheet:
+        surveys.contact_sheet(found.pixels, sheet)
+        click.echo(f"contact sheet: {sheet}")

@@ -7,13 +7,12 @@ import io
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from torch import Tensor, nn
@@ -35,20 +34,12 @@ class Explorer(widgets.VBox):
     Parameters
     ----------
     controls : dict of widgets
-        By name.
+        By name. Setting ``explorer.controls["k"].value = 3`` is the same as moving that slider.
     draw : callable
         Called with the value of each control under its name, returns a figure.
     draw_at_once : callable, optional
         The same for a part of the picture that is quick to compute. If the whole picture is slow, this part follows
         the sliders, and the whole is drawn when they rest.
-
-    Attributes
-    ----------
-    controls : dict of widgets
-        Setting ``explorer.controls["k"].value = 3`` is the same as moving that slider.
-    picture : widgets.Image
-    message : widgets.HTML
-        What went wrong at the last move, or empty.
     """
 
     def __init__(
@@ -60,39 +51,39 @@ class Explorer(widgets.VBox):
         self.controls = controls
         width = {"width": "100%", "max_width": f"{100 * plotting.WIDTH:.0f}px"}
         self.picture = widgets.Image(layout=width)
-        self.message = widgets.HTML()
+        self.message = widgets.HTML()  # what went wrong at the last move
         self._draw, self._draw_at_once, self._seconds, self._waiting = draw, draw_at_once, 0.0, None
         columns = {"grid_template_columns": "repeat(auto-fit, minmax(270px, 1fr))"}  # as many as fit
         panel = widgets.GridBox(list(controls.values()), layout=width | columns)
         super().__init__([panel, self.message, self.picture])
-        self._whole()
+        self._show(draw)
         for control in controls.values():
             control.observe(self._moved, "value")
 
     def _moved(self, change: object) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
-        loop = _running_loop()
+        loop = None
+        with suppress(RuntimeError):  # outside a kernel there is none
+            loop = asyncio.get_running_loop()
         if self._draw_at_once is None or self._seconds <= SLOW or loop is None:
-            self._try(self._whole)
+            self._try(self._draw)
         else:
-            self._try(lambda: self._show(self._draw_at_once))
-            self._waiting = loop.call_later(REST, self._try, self._whole)
+            self._try(self._draw_at_once)
+            self._waiting = loop.call_later(REST, self._try, self._draw)
 
-    def _whole(self) -> None:
-        begun = time.monotonic()
-        self._show(self._draw)
-        self._seconds = time.monotonic() - begun
-
-    def _show(self, draw: Callable[..., Figure]) -> None:
-        self.picture.value = png(draw(**{name: control.value for name, control in self.controls.items()}))
-
-    def _try(self, follow: Callable[[], None]) -> None:
+    def _try(self, draw: Callable[..., Figure]) -> None:
         try:
-            follow()
+            self._show(draw)
             self.message.value = ""
         except Exception as error:  # nobody would see it if it were raised here
             self.message.value = f"<b>{html.escape(str(error) or type(error).__name__)}</b>"
+
+    def _show(self, draw: Callable[..., Figure]) -> None:
+        begun = time.monotonic()
+        self.picture.value = png(draw(**{name: control.value for name, control in self.controls.items()}))
+        if draw is self._draw:
+            self._seconds = time.monotonic() - begun
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -122,7 +113,10 @@ def adaptive_basis(
 
     @lru_cache(maxsize=1)
     def network(name: str) -> nn.Module:
-        return net if name == OWN else _of_store(store / name, device)
+        found = net if name == OWN else stores.load(store / name, device)
+        if found is None:
+            raise ValueError(f"the weights in {name} are damaged or missing; train that network again")
+        return found
 
     @lru_cache(maxsize=1)  # a move of k computes nothing
     def analysis(name: str, image: int | bytes, sigma: float) -> bases.Analysis:
@@ -179,10 +173,10 @@ def draw_basis(analysis: bases.Analysis, k: int) -> Figure:
     fig = Figure(figsize=(plotting.WIDTH, 4.6))
     grid = fig.add_gridspec(2, 4, left=0.085, right=0.915, top=0.94, bottom=0.115, hspace=0.16, wspace=0.06)
     _show_images(fig, grid, analysis)
-    title = f"{_name(k)}: λ = {shrinkage[k - 1]:.3f}, ⟨x, e⟩ = {coefficients[k - 1]:.2f}"
-    _show_vector(fig.add_subplot(grid[0, 3]), analysis.basis.vectors[k - 1].cpu(), title)
+    title = f"e{k}: λ = {shrinkage[k - 1]:.3f}, ⟨x, e⟩ = {coefficients[k - 1]:.2f}"
+    plotting.show_vector(fig.add_subplot(grid[0, 3]), analysis.basis.vectors[k - 1].cpu(), title)
     ax = fig.add_subplot(grid[1, :])
-    _decay(ax, shrinkage, coefficients)
+    plotting.decay(ax, shrinkage, coefficients)
     ax.axvline(k, color="0.6", linewidth=1, zorder=0)
     ax.plot(k, shrinkage[k - 1], "o", color=plotting.COLOURS["shrinkage"])
     rank = f"effective rank {bases.effective_rank(shrinkage):.1f} of {len(shrinkage)}"
@@ -196,14 +190,14 @@ def draw_disk(analysis: bases.Analysis, tangents: Tensor) -> Figure:
     grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.36, wspace=0.08)
     _show_images(fig, grid, analysis)
     for column, name in enumerate(DISK):
-        _show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
+        plotting.show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
     if analysis.basis is None:
         fig.text(0.5, 0.17, "the basis follows when the sliders rest", ha="center", fontsize=9, color="0.4")
         return fig
     shrinkage, vectors = analysis.basis.shrinkage.cpu(), analysis.basis.vectors[:5].cpu()
-    _decay(fig.add_axes((0.69, 0.765, 0.22, 0.195)), shrinkage, analysis.coefficients.cpu())
+    plotting.decay(fig.add_axes((0.69, 0.765, 0.22, 0.195)), shrinkage, analysis.coefficients.cpu())
     for column, vector in enumerate(vectors):
-        _show_vector(fig.add_subplot(grid[2, column]), vector, f"{_name(column + 1)}: λ = {shrinkage[column]:.2f}")
+        plotting.show_vector(fig.add_subplot(grid[2, column]), vector, f"e{column + 1}: λ = {shrinkage[column]:.2f}")
     cosine = bases.subspace_cosine(vectors, tangents)
     text = f"cosine of the largest angle between the span of these five and the tangent space: {cosine:.2f}"
     fig.text(0.5, 0.322, text, ha="center", fontsize=9)
@@ -211,7 +205,11 @@ def draw_disk(analysis: bases.Analysis, tangents: Tensor) -> Figure:
 
 
 def png(fig: Figure) -> bytes:
-    """Return a figure as a PNG of 100 dots per inch."""
+    """Return a figure as a PNG of 100 dots per inch, without small and invisible ticks, which take most of the time."""
+    for ax in fig.axes:
+        ax.minorticks_off()
+        if ax.images:
+            ax.set_axis_off()
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
@@ -221,42 +219,10 @@ def _show_images(fig: Figure, grid: GridSpec, analysis: bases.Analysis) -> None:
     psnr = [float(metrics.psnr(analysis.clean, image)) for image in (analysis.noisy, analysis.denoised)]
     titles = ("clean", f"noisy, {psnr[0]:.1f} dB", f"denoised, {psnr[1]:.1f} dB")
     for column, (image, title) in enumerate(zip(analysis.images, titles, strict=True)):
-        ax = fig.add_subplot(grid[0, column])
-        plotting.show_image(ax, image, title)
-        ax.set_axis_off()  # invisible ticks take a third of the time of a move
+        plotting.show_image(fig.add_subplot(grid[0, column]), image, title)
 
 
-def _show_vector(ax: Axes, vector: Tensor, title: str) -> None:
-    plotting.show_vector(ax, vector, title)
-    ax.set_axis_off()
-
-
-def _decay(ax: Axes, shrinkage: Tensor, coefficients: Tensor) -> None:
-    plotting.decay(ax, shrinkage, coefficients)
-    for each in ax.figure.axes:
-        each.minorticks_off()  # they take a third of the time of a move
-        for axis in (each.xaxis, each.yaxis):
-            if axis.get_scale() == "log":
-                axis.set_major_formatter("{x:g}")  # not 10^x: mathtext is slow
-        each.yaxis.label.set_size(8)
-
-
-def _name(k: int) -> str:
-    """Return e with the index k as plain text: mathtext is too slow for a slider."""
-    return "e" + str(k).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop of a kernel, or None elsewhere."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _slider(
-    kind: type[widgets.Widget], label: str, low: float, high: float, value: float, **options: Any
-) -> widgets.Widget:
+def _slider(kind: type, label: str, low: float, high: float, value: float, **options: Any) -> widgets.Widget:
     return kind(value, min=low, max=high, **_labelled(label), **options)
 
 
@@ -274,13 +240,6 @@ def _of_size(store: Path, size: int) -> list[str]:
     """Return the folders of a store whose networks were trained on images of this size."""
     rows = stores.stored(store)
     return [row["folder"] for row in rows if row.get("recipe", {}).get("data", {}).get("size") == size]
-
-
-def _of_store(folder: Path, device: torch.device) -> nn.Module:
-    net = stores.load(folder, str(device))
-    if net is None:
-        raise ValueError(f"the weights in {folder.name} are damaged or missing; train that network again")
-    return net
 
 
 def _of_file(content: bytes, size: int) -> Tensor:

@@ -17,12 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from gahb import stats
 from gahb._util.files import read_json, write_atomically, write_text
 from gahb.bases import Analysis, effective_rank
 
 Colour = str | tuple[float, float, float]
+Values = Tensor | np.ndarray | Sequence
 
 # One colour for each quantity, in all figures.
 COLOURS = {
@@ -140,7 +142,7 @@ def show_vector(ax: Axes, vector: ArrayLike, title: str = "") -> None:
     show_image(ax, vector, title, -limit, limit, "RdBu_r")
 
 
-def image_row(fig: Figure | SubFigure, images: Sequence, titles: Sequence[str], **limits: float) -> np.ndarray:
+def image_row(fig: Figure | SubFigure, images: Values, titles: Sequence[str], **limits: float) -> np.ndarray:
     """Show a row of images in a figure or subfigure; return its axes."""
     axes = np.atleast_1d(fig.subplots(1, len(images)))
     for ax, image, title in zip(axes, images, titles, strict=True):
@@ -148,7 +150,7 @@ def image_row(fig: Figure | SubFigure, images: Sequence, titles: Sequence[str], 
     return axes
 
 
-def vector_grid(fig: Figure | SubFigure, vectors: Sequence, titles: Sequence[str], columns: int = 5) -> np.ndarray:
+def vector_grid(fig: Figure | SubFigure, vectors: Values, titles: Sequence[str], columns: int = 5) -> np.ndarray:
     """Show basis vectors, each with its title, in rows of ``columns``; return the axes."""
     axes = np.atleast_1d(fig.subplots(math.ceil(len(vectors) / columns), columns)).flatten()
     for ax in axes:
@@ -159,7 +161,7 @@ def vector_grid(fig: Figure | SubFigure, vectors: Sequence, titles: Sequence[str
     return axes
 
 
-def shrinkage_titles(shrinkage: Sequence, indices: Iterable[int] | None = None) -> list[str]:
+def shrinkage_titles(shrinkage: Values, indices: Iterable[int] | None = None) -> list[str]:
     """Return titles of basis vectors: their number, from 1, and their shrinkage factor."""
     indices = range(len(shrinkage)) if indices is None else indices
     return [rf"$\lambda_{{{k + 1}}}$ = {float(shrinkage[k]):.2f}" for k in indices]
@@ -167,7 +169,7 @@ def shrinkage_titles(shrinkage: Sequence, indices: Iterable[int] | None = None) 
 
 def decay(
     ax: Axes,
-    shrinkage: Sequence,
+    shrinkage: Values,
     coefficients: ArrayLike | None = None,
     label: str | None = None,
     color: Colour | None = None,

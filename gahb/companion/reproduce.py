@@ -1,28 +1,23 @@
 """Run the notebooks headless, and write the report."""
 
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from gahb._util.devices import cores
 from gahb._util.files import check_writable, write_text
-from gahb._util.signals import deaf_to_ctrl_c, end_with_parent, interruptible
+from gahb._util.signals import interruptible
 from gahb.companion import notebook, report, scales, tasks
-from gahb.training.parallel import end_all, train_all
+from gahb.training.parallel import in_processes, train_all
 from gahb.training.store import default_store, project
 
 KERNEL = "python3"  # that of the running environment, whatever name a notebook recorded
 START_TIMEOUT = 300  # seconds
 
-Outcome = tuple[str | None, float]  # what failed, in one sentence, or None; seconds
+Outcome = tuple[Path, str | None, float]  # notebook; what failed, in one sentence, or None; seconds
 
 
 def notebooks(only: Sequence[str] | None = None) -> list[Path]:
@@ -101,7 +96,7 @@ def _reproduce(
         _train_ahead(scale, parameters, count, echo)
     failed = []
     arguments = [(path, runs / path.name, parameters, scale.cell_timeout) for path in paths]
-    for path, (error, seconds) in zip(paths, _run_all(arguments, min(count, len(paths))), strict=True):
+    for path, error, seconds in _run_all(arguments, min(count, len(paths))):
         if error:
             failed.append(path.stem)
             echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
@@ -109,7 +104,7 @@ def _reproduce(
             echo(f"{path.stem} done in {seconds:.0f} s")
     write_text(folder / "report.md", report.report(folder))
     echo(f"report: {folder / 'report.md'} ({time.monotonic() - begun:.0f} s in all)")
-    return failed
+    return sorted(failed)
 
 
 def _train_ahead(scale: scales.Scale, parameters: dict[str, Any], jobs: int, echo: Callable[[str], object]) -> None:
@@ -123,41 +118,14 @@ def _train_ahead(scale: scales.Scale, parameters: dict[str, Any], jobs: int, ech
 
 
 def _run_all(arguments: list[tuple], count: int) -> Iterator[Outcome]:
-    """Yield the outcomes of :func:`_timed` in order, ``count`` at once, each in a process with its own event loop."""
-    with _threads_of_kernels(max(1, cores() // count)):
-        if count == 1:
-            yield from (_timed(*each) for each in arguments)
-            return
-        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-            with deaf_to_ctrl_c():
-                futures = [pool.submit(_timed, *each) for each in arguments]
-            try:
-                yield from (future.result() for future in futures)
-            except BaseException:
-                end_all(pool)  # each ends its kernel first
-                raise
+    """Outcomes of :func:`_timed` as they end, ``count`` at once."""
+    return in_processes(_timed, arguments, count) if count > 1 else (_timed(*each) for each in arguments)
 
 
 def _timed(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> Outcome:
-    """Return what :func:`run_notebook` returns, and the seconds that it took."""
     begun = time.monotonic()
-    with interruptible():
-        return run_notebook(path, output, parameters, timeout), time.monotonic() - begun
-
-
-@contextmanager
-def _threads_of_kernels(threads: int) -> Iterator[None]:
-    """Divide the cores among the kernels that start inside; the user's own settings are kept."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    former = {name: os.environ.get(name) for name in names}
-    default = former["OMP_NUM_THREADS"] or str(threads)  # the other libraries follow it by themselves
-    os.environ.update({name: former[name] or default for name in names})
-    try:
-        yield
-    finally:
-        for name, value in former.items():
-            if value is None:
-                os.environ.pop(name)
+    error = run_notebook(path, output, parameters, timeout)
+    return path, error, time.monotonic() - begun
 
 
 def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> str | None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from gahb._util import checks
 from gahb._util.devices import cores, pick_device
 from gahb.companion import scales
 from gahb.training.parallel import Task
@@ -55,7 +54,7 @@ def pick_jobs(scale: scales.Scale, device: str, jobs: int | None = None) -> int:
     and all the cores.
     """
     if jobs is not None:
-        return checks.count(jobs, "jobs")
+        return jobs
     return cores() if scale.parallel and pick_device(device).type == "cpu" else 1
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import warnings
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-File = Path | io.BytesIO
+from gahb._util.files import File, first_bytes, is_web_page
+
 Form = tuple[int, int, str]  # height, width, mode
 CELEBA = (218, 178)  # height and width of the aligned CelebA images
 
@@ -80,19 +80,6 @@ def why_unreadable(file: File, error: Exception) -> str:
     if isinstance(error, ValueError) and "in [0, 1]" in str(error):  # see as_gray
         return "intensities not in [0, 1]"
     return "damaged"
-
-
-def first_bytes(file: File) -> bytes:
-    """The first 256 bytes of a file."""
-    if isinstance(file, io.BytesIO):
-        return file.getvalue()[:256]
-    with file.open("rb") as opened:
-        return opened.read(256)
-
-
-def is_web_page(start: bytes) -> bool:
-    """Whether a file of these first bytes is HTML, whatever its name."""
-    return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def as_gray(images: np.ndarray, name: str) -> np.ndarray:

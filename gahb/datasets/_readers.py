@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gahb.datasets._pixels import File, Form, as_gray, first_bytes, is_web_page, read_gray, to_pixels, why_unreadable
+from gahb._util.files import File, first_bytes, is_web_page
+from gahb.datasets._pixels import Form, as_gray, read_gray, to_pixels, why_unreadable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 ARRAYS = {".npz", ".npy", ".pt"}

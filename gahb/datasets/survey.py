@@ -1,14 +1,12 @@
 """What a source of photographs holds, found out before hours are spent on it: ``gahb data``."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,9 +16,6 @@ from gahb.datasets._pixels import CELEBA
 from gahb.datasets._readers import open_source
 from gahb.datasets.photographs import near_duplicates, spread
 
-MARK = "gahb contact sheet"  # written into each sheet, so that no other picture is ever overwritten
-PARTITION = "list_eval_partition.*"  # of CelebA: .csv from Kaggle, .txt from torchvision
-LARGEST = 1024  # pixels: tens of thousands of larger images fit no memory
 BLOCK = 256  # images between two updates of the bar
 
 Needs = Sequence[tuple[str, str, Sequence[int], int]]
@@ -33,13 +28,11 @@ class Survey:
     source: str
     found: int  # images in the source
     examined: int  # of them, those that were read
-    sizes: Counter[tuple[int, int]]  # number of images of each height and width, pixels
+    sizes: Counter[str]  # number of images of each height and width, pixels
     modes: Counter[str]  # of each of Pillow's modes, or of an array's type and layout
-    unreadable: list[str]  # names, with the reason
-    unreadable_folders: list[str]
+    unreadable: list[str]  # names of files and folders, with the reason
     near_duplicates: list[str]
     pixels: Tensor = field(repr=False)  # the usable photographs, prepared: (n, 1, size, size), uint8
-    partition: str | None = None  # name of CelebA's partition file, if there is one
 
     def lines(self, needs: Needs = ()) -> list[str]:
         """The findings as lines of text.
@@ -47,24 +40,19 @@ class Survey:
         Each of ``needs`` is a name, a kind of photographs, training-set sizes N, and a number of test images; its line
         says for which N there are 2 N + test usable photographs.
         """
-        part = f"{self.examined:,} examined: no training set needs more"
         lines = [
-            f"{self.source}: {self.found:,} images, {'all examined' if self.examined == self.found else part}",
-            f"  sizes     {_commonest(self.sizes, lambda size: f'{size[0]} x {size[1]}')} (height x width)",
-            f"  modes     {_commonest(self.modes, str)}",
+            f"{self.source}: {self.found:,} images, {self.examined:,} examined",
+            f"  sizes     {_commonest(self.sizes)} (height x width)",
+            f"  modes     {_commonest(self.modes)}",
+            *_listed("unreadable", self.unreadable),
+            *_listed("near duplicates", self.near_duplicates),
+            f"  usable: {len(self.pixels):,}",
         ]
-        if CELEBA in self.sizes:
-            lines.append("  layout    CelebA's aligned images: the central 160 x 160 is taken")
-        if self.partition:
-            lines.append(f"  partition {self.partition} is not used: S1 and S2 are the two ends, test is the middle")
-        if self.unreadable_folders:
-            lines += _listed("unreadable folders", self.unreadable_folders)
-        lines += _listed("unreadable", self.unreadable)
-        lines += _listed("near duplicates", self.near_duplicates)
-        lines.append(f"  usable: {len(self.pixels):,}" + (", enough for" if needs else ""))
-        lines += [
-            f"    {name:11} {kind:7} {_enough(len(self.pixels), sizes, test)}" for name, kind, sizes, test in needs
-        ]
+        if "{} x {}".format(*CELEBA) in self.sizes:
+            lines.insert(3, "  layout    CelebA's aligned images: the central 160 x 160 is taken")
+        for name, kind, sizes, test in needs:
+            verdicts = [f"N = {n:,} {_enough(len(self.pixels), 2 * n + test)}" for n in sizes]
+            lines.append(f"    {name:11} {kind:7} {'; '.join(verdicts)}")
         return [line.encode("utf-8", "backslashreplace").decode() for line in lines]  # file names may not be UTF-8
 
 
@@ -76,7 +64,7 @@ def survey(source: str | Path, size: int = 40, most: int | None = None, progress
     source : str or Path
         As for :func:`gahb.datasets.faces`.
     size : int
-        Height and width of the prepared images, pixels, from 4 to 1024.
+        Height and width of the prepared images, pixels.
     most : int, optional
         Number of images to examine, from both ends and the middle as a training would; all if left out.
     progress : bool
@@ -86,20 +74,16 @@ def survey(source: str | Path, size: int = 40, most: int | None = None, progress
     -------
     Survey
     """
-    if checks.count(size, "size", 4) > LARGEST:
-        raise ValueError(f"size must be at most {LARGEST}, got {size}")
+    checks.count(size, "size", 4)
     reader = open_source("data", source)
     if not len(reader):
         message = f"data: {reader} holds no images; give a folder of images or an array. {reader.remarks()}"
         raise ValueError(message.rstrip())
     positions = spread(len(reader), len(reader) if most is None else checks.count(most, "most"))
-    blocks = []
+    starts = range(0, len(positions), BLOCK)
     disable = None if progress else True  # None: unless there is a terminal
-    with tqdm(total=len(positions), unit="image", disable=disable, leave=False) as bar:
-        for start in range(0, len(positions), BLOCK):
-            block = positions[start : start + BLOCK]
-            blocks.append(reader.read(block, size))
-            bar.update(len(block))
+    bar = tqdm(starts, unit="image", unit_scale=BLOCK, disable=disable, leave=False)
+    blocks = [reader.read(positions[start : start + BLOCK], size) for start in bar]
     pixels = torch.cat([block.pixels for block in blocks])
     names = [name for block in blocks for name in block.names]
     forms = [form for block in blocks for form in block.forms]
@@ -108,95 +92,52 @@ def survey(source: str | Path, size: int = 40, most: int | None = None, progress
         source=str(reader),
         found=len(reader),
         examined=len(positions),
-        sizes=Counter((height, width) for height, width, _ in forms),
+        sizes=Counter(f"{height} x {width}" for height, width, _ in forms),
         modes=Counter(mode for *_, mode in forms),
-        unreadable=[name for block in blocks for name in block.unreadable],
-        unreadable_folders=list(reader.unreadable_folders),
+        unreadable=[*reader.unreadable_folders, *(name for block in blocks for name in block.unreadable)],
         near_duplicates=[name for name, again in zip(names, repeated, strict=True) if again],
         pixels=pixels[torch.from_numpy(~repeated)],
-        partition=_partition(source),
     )
 
 
 def contact_sheet(pixels: Tensor, path: str | Path) -> None:
-    """Write a PNG of up to 100 evenly spaced images in a grid.
+    """Write a PNG of up to 100 evenly spaced images in a grid, on white, each at least 80 pixels wide.
 
     Parameters
     ----------
     pixels : Tensor (n, 1, size, size), uint8
     path : str or Path
-        Overwritten only if it is a contact sheet; see :func:`check_sheet`.
+        Of a file that does not exist.
     """
-    check_sheet(path)
-    if not len(pixels):
-        raise ValueError("there are no images for a contact sheet")
-    marks = PngInfo()
-    marks.add_text("Software", MARK)
-    sheet = _grid(pixels[torch.linspace(0, len(pixels) - 1, min(100, len(pixels))).round().long(), 0])
-    write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG", pnginfo=marks))
-
-
-def check_sheet(path: str | Path, source: str | Path | None = None) -> None:
-    """Raise an error unless a path may become a contact sheet: a PNG outside ``source``, and no other file is there."""
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"a contact sheet is a PNG: give a name that ends in .png, not {path.name}")
-    if source is not None and path.resolve().is_relative_to(Path(source).expanduser().resolve()):
-        raise ValueError(f"{path} is among the photographs and would be taken for one; give another path with --sheet")
-    if not path.exists():
-        return
-    try:
-        with Image.open(path) as image:
-            ours = image.info.get("Software") == MARK
-    except OSError:
-        ours = False
-    if not ours:
-        raise FileExistsError(f"{path} exists and is not a contact sheet; give another path with --sheet")
-
-
-def default_sheet(source: str | Path) -> Path:
-    """Path of a source's contact sheet: ``<name>-contact-sheet.png`` in the current folder.
-
-    If the current folder is among the photographs, the sheet goes beside their folder instead.
-    """
-    place = Path(source).expanduser().resolve()
-    folder = Path.cwd()
-    if place.is_dir() and folder.is_relative_to(place):
-        folder = place.parent
-    return folder / f"{place.stem if place.is_file() else place.name}-contact-sheet.png"
-
-
-def _grid(images: Tensor) -> Image.Image:
-    """Images (n, size, size) as one picture, on white, each at least 80 pixels wide."""
     from skimage.util import montage
 
+    check_absent(path)
+    if not len(pixels):
+        raise ValueError("there are no images for a contact sheet")
+    images = pixels[torch.linspace(0, len(pixels) - 1, min(100, len(pixels))).round().long(), 0]
     n, size = images.shape[:2]
     columns, factor = max(1, round(n**0.5)), -(-80 // size)
     tiles = images.numpy().repeat(factor, 1).repeat(factor, 2)
-    return Image.fromarray(montage(tiles, fill=255, padding_width=4, grid_shape=(-(-n // columns), columns)))
+    sheet = Image.fromarray(montage(tiles, fill=255, padding_width=4, grid_shape=(-(-n // columns), columns)))
+    write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG"))
 
 
-def _partition(source: str | Path) -> str | None:
-    folder = Path(source).expanduser()
-    found = [*folder.glob(PARTITION), *folder.glob(f"*/{PARTITION}")] if folder.is_dir() else []
-    return min(file.name for file in found) if found else None
+def check_absent(path: str | Path) -> None:
+    """Raise an error if there is a file or folder at the path of a contact sheet."""
+    if Path(path).exists():
+        raise FileExistsError(f"{path} exists already; give the contact sheet another path with --sheet")
 
 
-def _commonest(counter: Counter, show: Callable[[Any], str], most: int = 4) -> str:
+def _enough(usable: int, needed: int) -> str:
+    return "is possible" if needed <= usable else f"needs {needed:,}"
+
+
+def _commonest(counter: Counter[str], most: int = 4) -> str:
     """The most common few of a counter, and how many others there are."""
-    text = ", ".join(f"{show(value)}: {n:,}" for value, n in counter.most_common(most))
-    others = len(counter) - most
-    return (text or "none") + (f", and {others} others" if others > 0 else "")
+    text = ", ".join(f"{value}: {n:,}" for value, n in counter.most_common(most)) or "none"
+    return text + (f", and {len(counter) - most} others" if len(counter) > most else "")
 
 
 def _listed(title: str, names: list[str], most: int = 10) -> list[str]:
     rest = [f"    and {len(names) - most:,} more"] if len(names) > most else []
     return [f"  {title}: {len(names):,}", *(f"    {name}" for name in names[:most]), *rest]
-
-
-def _enough(usable: int, sizes: Sequence[int], test: int) -> str:
-    """Which training-set sizes N there are enough photographs for, and what the others need."""
-    enough = [n for n in sizes if 2 * n + test <= usable]
-    text = f"N = {', '.join(f'{n:,}' for n in enough)}" if enough else "none"
-    lacking = [f"{n:,} needs {2 * n + test:,}" for n in sizes if n not in enough]
-    return text + (f"; N = {', '.join(lacking)}" if lacking else "")

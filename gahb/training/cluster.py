@@ -7,8 +7,6 @@ checkpoint of the last minute; it ends with the same bits as an undisturbed trai
 
 import math
 import os
-import re
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -26,11 +24,8 @@ from gahb.training import store as stores
 from gahb.training.parallel import Task, missing
 from gahb.training.recipe import Recipe
 
-CLUSTERS = ("slurm", "local")
 TIME_LIMIT = 4 * 3600.0  # seconds; short jobs start sooner, and a job queues again after it
 TIMEOUTS = {"slurm": 1_000, "local": 5}  # how often a job queues again; submitit runs a local job 6 times
-RESERVED = {"time", "job-name", "output", "error", "signal", "requeue", "array", "nodes", "ntasks", "ntasks-per-node"}
-PREFIX = "gahb: "  # of the line in a log that gives the reason why a job ended
 
 
 @dataclass(frozen=True)
@@ -52,15 +47,8 @@ class Training:
         keep_freed_memory()
         # Slurm announces a preemption by SIGTERM too, which must not end the job; a local one is stopped by it.
         stoppable = interruptible() if environment.cluster == "local" else nullcontext()
-        try:
-            with stoppable:
-                stores.load_or_train(self.recipe, self.images, self.store, self.device)
-        except KeyboardInterrupt:
-            print(f"{PREFIX}it was stopped; its checkpoint is kept", flush=True)
-            raise
-        except Exception as error:
-            print(f"{PREFIX}{error}", flush=True)
-            raise
+        with stoppable:
+            stores.load_or_train(self.recipe, self.images, self.store, self.device)
         for submitted in environment.paths.folder.glob("*_submitted.pkl"):
             submitted.unlink(missing_ok=True)  # it holds the images, which are no longer needed
 
@@ -76,7 +64,7 @@ def submit(
     cluster: str,
     store: str | Path | None = None,
     device: str = "auto",
-    time_limit: float | None = None,
+    time_limit: float = TIME_LIMIT,
     options: Sequence[str] = (),
     echo: Callable[[str], object] = print,
 ) -> list[Any]:
@@ -94,9 +82,8 @@ def submit(
         The store; every node must see it.
     device : str
         On the node that runs the job.
-    time_limit : float, optional
-        Seconds after which a job stops with a checkpoint and queues again, four hours if left out; Slurm counts whole
-        minutes.
+    time_limit : float
+        Seconds after which a job stops with a checkpoint and queues again; Slurm counts whole minutes.
     options : sequence of str
         More options of ``sbatch``, such as ``"partition=gpu"`` and ``"gpus-per-node=1"``.
     echo : callable
@@ -108,7 +95,8 @@ def submit(
     """
     root = Path(store or stores.default_store()).expanduser().absolute()
     lacking = missing(tasks, store, echo)
-    executor = _executors(cluster, TIME_LIMIT if time_limit is None else time_limit, options)
+    checks.choice(cluster, "cluster", tuple(TIMEOUTS))
+    checks.positive(time_limit, "time_limit")
     queue = _slurm_queue() if cluster == "slurm" else set()
     chosen = [task for task in lacking if not _under_way(task[0], root, queue)]
     for name in sorted({recipe.name for recipe, _ in lacking} - {recipe.name for recipe, _ in chosen}):
@@ -119,8 +107,9 @@ def submit(
         folder = root / "jobs" / stores.identity(recipe)
         if reason := _failure(folder):
             echo(f"{recipe.name} FAILED: {reason}")
+        executor = _executor(cluster, folder, time_limit, options)
         try:
-            jobs.append(executor(folder).submit(Training(recipe, images, root, device, threads)))
+            jobs.append(executor.submit(Training(recipe, images, root, device, threads)))
         except RuntimeError as error:
             raise RuntimeError(f"Slurm refused the job of {recipe.name}: {' '.join(str(error).split())}") from None
         echo(f"{recipe.name} is job {jobs[-1].job_id}")
@@ -130,54 +119,34 @@ def submit(
     return jobs
 
 
-def _executors(cluster: str, time_limit: float, options: Sequence[str]) -> Callable[[Path], Any]:
-    """A function that returns submitit's executor for a folder of logs."""
-    checks.choice(cluster, "cluster", CLUSTERS)
-    checks.positive(time_limit, "time_limit")
+def _executor(cluster: str, folder: Path, time_limit: float, options: Sequence[str]) -> Any:
+    """The executor of submitit that writes into a folder, whose name is that of the job."""
     try:
         import submitit
     except ImportError:
         raise RuntimeError("jobs of a cluster need submitit, which is not installed: pip install submitit") from None
+    kind = submitit.SlurmExecutor if cluster == "slurm" else submitit.LocalExecutor
     settings: dict[str, Any] = {"stderr_to_stdout": True, "signal_delay_s": int(min(90, time_limit / 10))}
     if cluster == "slurm":
-        if not (shutil.which("sbatch") and shutil.which("srun")):
-            raise RuntimeError("there is no Slurm here: neither sbatch nor srun is found; leave --cluster slurm out")
-        kind = submitit.SlurmExecutor
-        settings |= {"time": math.ceil(time_limit / 60), "additional_parameters": {"requeue": True} | _sbatch(options)}
-    elif options:
-        raise ValueError(f"--slurm {' '.join(options)} is for --cluster slurm")
+        pairs = (option.partition("=") for option in options)
+        others: dict[str, Any] = {"requeue": True} | {name: value or True for name, _, value in pairs}
+        settings |= {"time": math.ceil(time_limit / 60), "job_name": folder.name, "additional_parameters": others}
     else:
-        kind = submitit.LocalExecutor
         settings["timeout_min"] = time_limit / 60
-
-    def executor(folder: Path) -> Any:
-        made = kind(folder, max_num_timeout=TIMEOUTS[cluster])
-        made.update_parameters(**settings, **({"job_name": folder.name} if cluster == "slurm" else {}))
-        return made
-
-    return executor
-
-
-def _sbatch(options: Sequence[str]) -> dict[str, str | bool]:
-    """``"partition=gpu"`` as ``{"partition": "gpu"}``; without a value it is a flag."""
-    given: dict[str, str | bool] = {}
-    for option in options:
-        found = re.fullmatch(r"([a-z][a-z_-]*)(?:=(.+))?", option)
-        if found is None:
-            raise ValueError(f"--slurm takes an option of sbatch such as partition=gpu, got {option!r}")
-        name = found[1].replace("_", "-")
-        if name in RESERVED:
-            raise ValueError(f"--slurm {name}: gahb sets that itself; the time is --time-limit, in seconds")
-        given[name] = found[2] or True
-    return given
+    made = kind(folder, max_num_timeout=TIMEOUTS[cluster])
+    made.update_parameters(**settings)
+    return made
 
 
 def _slurm_queue() -> set[str]:
     """Numbers of the user's Slurm jobs that wait or run."""
-    done = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"Slurm does not answer: {' '.join(done.stderr.split())}")
-    return set(done.stdout.split())
+    command = ["squeue", "--me", "--noheader", "--format=%A"]
+    try:
+        return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    except FileNotFoundError:
+        raise RuntimeError("there is no Slurm here: squeue is not found; leave --cluster slurm out") from None
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"Slurm does not answer: {' '.join(error.stderr.split())}") from None
 
 
 def _under_way(recipe: Recipe, root: Path, queue: set[str]) -> bool:
@@ -187,13 +156,13 @@ def _under_way(recipe: Recipe, root: Path, queue: set[str]) -> bool:
 
 
 def _failure(folder: Path) -> str | None:
-    """Why the last job of a network ended; None if there was none."""
+    """Why the last job of a network ended, the last line of its log; None if there was none."""
     logs = sorted(folder.glob("*_0_log.out"), key=lambda file: file.stat().st_mtime)
     if not logs:
         return None
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines()
-    reasons = [line.removeprefix(PREFIX) for line in lines if line.startswith(PREFIX)]
-    return f"job {_number(logs[-1])}: {reasons[-1] if reasons else f'it gave no reason; its log is {logs[-1]}'}"
+    said = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # srun gives only its status
+    return f"job {_number(logs[-1])}: {said[-1] if said else 'it wrote nothing'} (log: {logs[-1]})"
 
 
 def _number(file: Path) -> str:

@@ -199,7 +199,7 @@ def start(
         raise ValueError(
             f"network_kwargs of {recipe.network} may have {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}"
         )
-    network = kind(**{"in_channels": images.shape[1], **recipe.network_kwargs}, seed=recipe.seed)
+    network: Any = kind(**{"in_channels": images.shape[1], **recipe.network_kwargs}, seed=recipe.seed)
     network = network.to(device, memory_format=torch.channels_last)
     bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16_units(device))
     fused = is_compiled(recipe, device)

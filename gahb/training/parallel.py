@@ -1,12 +1,13 @@
 """Train many networks, several at once."""
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from gahb.training.loop import TrainingFailed, TrainingStopped
 from gahb.training.recipe import Recipe
 
 Task = tuple[Recipe, Tensor | None]  # a recipe and its training images; None: those of its generator
+Result = TypeVar("Result")
 Outcome = tuple[str, str]  # how a training ended (done, stopped or failed), and a sentence that says so
 
 
@@ -65,12 +67,10 @@ def train_all(
     """
     deadline = None if time_limit is None else time.time() + time_limit
     lacking = missing(tasks, store, echo)
-    how = (store, device, deadline)
+    jobs = min(jobs, len(lacking))
+    arguments = [(task, store, device, deadline, jobs <= 1) for task in lacking]
     with interruptible():
-        if min(jobs, len(lacking)) > 1:
-            outcomes = _in_processes(lacking, how, min(jobs, len(lacking)))
-        else:
-            outcomes = (_train_one(task, *how, progress=True) for task in lacking)
+        outcomes = in_processes(_train_one, arguments, jobs) if jobs > 1 else (_train_one(*each) for each in arguments)
         endings = []
         for ending, line in outcomes:
             endings.append(ending)
@@ -81,9 +81,7 @@ def train_all(
     return endings.count("done") == len(lacking)
 
 
-def _train_one(
-    task: Task, store: str | Path | None, device: str, deadline: float | None, progress: bool = False
-) -> Outcome:
+def _train_one(task: Task, store: str | Path | None, device: str, deadline: float | None, progress: bool) -> Outcome:
     recipe, images = task
     left = None if deadline is None else deadline - time.time()
     if left is not None and left <= 0:
@@ -98,22 +96,24 @@ def _train_one(
     return "done", f"{stores.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
 
 
-def _in_processes(tasks: list[Task], how: tuple, jobs: int) -> Iterator[Outcome]:
-    """Outcomes of :func:`_train_one` in ``jobs`` processes, as they end."""
-    threads = max(1, cores() // jobs)
+def in_processes(function: Callable[..., Result], arguments: Sequence[tuple], jobs: int) -> Iterator[Result]:
+    """Results of ``function(*each)`` as they end, in ``jobs`` processes that divide the cores among them.
+
+    If the caller is interrupted, the processes are ended by SIGTERM, which raises KeyboardInterrupt in them.
+    """
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch can hang
-    with ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
+    with ProcessPoolExecutor(jobs, context, _begin, (max(1, cores() // jobs),)) as pool:
         with deaf_to_ctrl_c():
-            futures = [pool.submit(_train_in_process, task, *how) for task in tasks]
+            futures = [pool.submit(_interruptibly, function, each) for each in arguments]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
             raise RuntimeError(
-                "a training process died, perhaps for lack of memory; checkpoints are kept: resume with --jobs 1"
+                "a process died, perhaps for lack of memory; what was trained is kept: resume with --jobs 1"
             ) from None
         except BaseException:
-            end_all(pool)  # each writes its checkpoint first
+            end_all(pool)  # a training writes its checkpoint first, a notebook ends its kernel
             raise
 
 
@@ -129,8 +129,11 @@ def _begin(threads: int) -> None:
     end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(threads)
+    threads_of_kernels = os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    for name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, threads_of_kernels)
 
 
-def _train_in_process(task: Task, *how: Any) -> Outcome:
+def _interruptibly(function: Callable[..., Result], arguments: tuple) -> Result:
     with interruptible():
-        return _train_one(task, *how)
+        return function(*arguments)

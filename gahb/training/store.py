@@ -166,9 +166,10 @@ def load(folder: str | Path, device: str | torch.device = "cpu", images: Tensor 
             f"{folder.name} was trained on other images than these: add something that tells the two sets apart to "
             "the data of the recipe, such as a checksum"
         )
-    network = NETWORKS[about["network"]](**about["network_kwargs"])
+    network: Any = NETWORKS[about["network"]](**about["network_kwargs"])
     network.load_state_dict({key: value.float() for key, value in tensors.items()})
-    return network.to(pick_device(device)).to(memory_format=torch.channels_last).eval()
+    network = network.to(pick_device(device)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()
 
 
 def _weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
