@@ -50,8 +50,8 @@ plotting.save(
     fig, "public_face", FOLDER,
     made_by | {
         "title": "Figure 3, a public face",
-        "caption": "The analysis of Figure 3 on a face of the public domain (scikit-image's astronaut, NASA): faces of the "
-        "data set are not shown at this size.",
+        "caption": "The analysis of Figure 3 on a face of the public domain (scikit-image's astronaut, NASA): faces of "
+        "the data set are not shown at this size.",
     },
 )  # fmt: skip
 

@@ -8,12 +8,13 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gahb.denoisers import BFCNN, NETWORKS, BiasFreeBatchNorm, Denoiser, evaluating
+from gahb.denoisers import NETWORKS, BiasFreeBatchNorm, Denoiser, evaluating
 
 CHUNK_PIXELS = 32 * 40 * 40  # images that go through a network at once, in pixels
 BLOCK = 4  # side of the blocks of pixels whose unit vectors share a window
@@ -33,7 +34,7 @@ def columns(product: Map, y: Tensor) -> Tensor:
     return rows
 
 
-def by_windows(net: BFCNN, y: Tensor) -> Tensor:
+def by_windows(net: Denoiser, y: Tensor) -> Tensor:
     """The Jacobian of a BFCNN, block by block of pixels.
 
     A 3x3 convolution carries the unit vectors of a block one pixel farther, so that each layer is
@@ -45,7 +46,7 @@ def by_windows(net: BFCNN, y: Tensor) -> Tensor:
         for left in range(0, width, BLOCK):
             block = slice(top, min(top + BLOCK, height)), slice(left, min(left + BLOCK, width))
             shape = channels, block[0].stop - top, block[1].stop - left
-            v, window = torch.eye(math.prod(shape)).to(y).view(-1, *shape), block
+            v, window = torch.eye(math.prod(shape)).to(y).view(-1, *shape), list(block)
             for weight, gate in layers:
                 v, window = _through(v, window, weight, gate, height, width)
             matrix[:, window[0], window[1], :, block[0], block[1]] = v.view(*shape, *v.shape[1:]).permute(
@@ -56,9 +57,9 @@ def by_windows(net: BFCNN, y: Tensor) -> Tensor:
     return matrix
 
 
-def _frozen_layers(net: BFCNN, y: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+def _frozen_layers(net: Denoiser, y: Tensor) -> list[tuple[Tensor, Tensor | None]]:
     """Weight and 0/1 gate (or None) of each convolution of a BFCNN at ``y``, normalization in the weight."""
-    layers = []
+    layers: list[tuple[Tensor, Tensor | None]] = []
     for layer in _linear(net, y).noise:
         if isinstance(layer, nn.Conv2d):
             layers.append((layer.weight, None))
@@ -68,7 +69,7 @@ def _frozen_layers(net: BFCNN, y: Tensor) -> list[tuple[Tensor, Tensor | None]]:
 
 
 def _through(
-    v: Tensor, window: tuple[slice, slice], weight: Tensor, gate: Tensor | None, height: int, width: int
+    v: Tensor, window: list[slice], weight: Tensor, gate: Tensor | None, height: int, width: int
 ) -> tuple[Tensor, list[slice]]:
     """A convolution and its gate, from images that are zero outside a window to a window wider by its reach."""
     r, sides = weight.shape[-1] // 2, (height, width)
@@ -103,11 +104,11 @@ class _Gate(nn.Module):
         return x * self.gate
 
 
-def _linear(net: nn.Module, y: Tensor) -> nn.Module:
-    """v -> J v: a copy of a network with its ReLUs frozen at ``y`` and its normalizations in the weights."""
-    linear = copy.deepcopy(net)
+def _linear(net: Denoiser, y: Tensor) -> Any:
+    """Return v -> J v: a copy of a network with its ReLUs frozen at ``y`` and its normalizations in the weights."""
+    linear: Any = copy.deepcopy(net)
     for parent in list(linear.modules()):
-        before = None
+        before: Any = None
         for name, child in parent.named_children():
             if isinstance(child, nn.ReLU):
                 setattr(parent, name, _Gate())
@@ -121,7 +122,7 @@ def _linear(net: nn.Module, y: Tensor) -> nn.Module:
 
 
 def _transpose_product(f: Denoiser, y: Tensor) -> Map:
-    """u -> J^T u in reverse mode, through one graph that serves all batches of one size."""
+    """Return u -> J^T u, in reverse mode, through one graph that serves all batches of one size."""
     graph: dict[int, tuple[Tensor, Tensor]] = {}
 
     def backward(u: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ def _transpose_product(f: Denoiser, y: Tensor) -> Map:
 
 
 def forward_product(backward: Map) -> Map:
-    """v -> J v for denoisers whose gates cannot be frozen: u -> J^T u is linear, and its transpose is J."""
+    """Return v -> J v for denoisers whose gates cannot be frozen: u -> J^T u is linear, and its transpose is J."""
 
     def forward(v: Tensor) -> Tensor:
         u = torch.zeros_like(v, requires_grad=True)

@@ -282,9 +282,9 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, generator: torch.Generator) -> None:
         super().__init__()
-        last = [_conv(channels, channels, generator=generator), BiasFreeBatchNorm(channels)]
-        self.branch = nn.Sequential(*_conv_norm_relu(channels, channels, generator), *last)
-        nn.init.constant_(last[-1].gain, 0.2)
+        conv, norm = _conv(channels, channels, generator=generator), BiasFreeBatchNorm(channels)
+        self.branch = nn.Sequential(*_conv_norm_relu(channels, channels, generator), conv, norm)
+        nn.init.constant_(norm.gain, 0.2)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)

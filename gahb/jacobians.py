@@ -199,7 +199,7 @@ def _all_pairs(denoiser: Denoiser, y: Tensor, symmetric: bool) -> Pairs:
     import scipy.linalg
 
     matrix = _finite(jacobian(denoiser, y).cpu().double().numpy())
-    asymmetry = np.linalg.norm(matrix - matrix.T) / max(np.linalg.norm(matrix), 1e-300)
+    asymmetry = float(np.linalg.norm(matrix - matrix.T)) / max(float(np.linalg.norm(matrix)), 1e-300)
     if symmetric:
         values, vectors = scipy.linalg.eigh((matrix + matrix.T) / 2, driver="evd")  # the fastest for all pairs
         return values[::-1], vectors[:, ::-1], None, asymmetry
@@ -233,7 +233,7 @@ def _leading_pairs(denoiser: Denoiser, y: Tensor, k: int, probes: int, symmetric
             raise RuntimeError(f"the top {k} eigenpairs did not converge: residual {residual:.2g}; take k=None")
         v = rng.standard_normal((d, probes))
         jv = j(v)
-        asymmetry = float(np.linalg.norm(jv - jt(v)) / max(np.linalg.norm(jv), 1e-30))
+        asymmetry = float(np.linalg.norm(jv - jt(v))) / max(float(np.linalg.norm(jv)), 1e-30)
     return values[::-1], vectors[:, ::-1], None if left is None else left[:, ::-1], asymmetry
 
 

@@ -3,6 +3,8 @@
 Bases are arrays (k, size, size) of orthonormal vectors, for images of one channel.
 """
 
+from typing import Any
+
 import numpy as np
 import pywt
 import torch
@@ -12,8 +14,8 @@ from torch import Tensor
 
 from gahb import stats
 from gahb._util import checks
-from gahb.bases import analyse
 from gahb.denoisers import Denoiser
+from gahb.jacobians import adaptive_basis
 from gahb.sampling import gaussian_noise
 
 WAVELETS = ("haar", "db2", "db4", "sym4")
@@ -140,7 +142,8 @@ def oracle_errors(
     pixels = images.double().cpu().flatten(1).numpy()
     rows = {name: _oracle(pixels @ basis.reshape(d, d).T, sigma) for name, basis in fixed.items()}
     best = min(WAVELETS, key=lambda wavelet: rows[wavelet].mean())
-    vectors = [analyse(denoiser, x, sigma, seed + i).basis.vectors.flatten(1) for i, x in enumerate(images)]
+    noise = [gaussian_noise(1, tuple(images.shape[1:]), seed + i).to(images) for i in range(len(images))]
+    vectors = [adaptive_basis(denoiser, x + sigma * z).vectors.flatten(1) for x, z in zip(images, noise, strict=True)]
     adaptive = np.stack([v.double().cpu().numpy() @ x for v, x in zip(vectors, pixels, strict=True)])
     return {"adaptive": _oracle(adaptive, sigma), "DCT": rows["DCT"], "PCA": rows["PCA"], "wavelets": rows[best]}
 
@@ -212,7 +215,7 @@ def wavelet_denoise(
     return torch.from_numpy(restored[..., unit : unit + height, unit : unit + width].copy()).to(noisy)
 
 
-def best_wavelet(train: Tensor, sigma: float, seed: int = 0) -> dict[str, str | float]:
+def best_wavelet(train: Tensor, sigma: float, seed: int = 0) -> dict[str, Any]:
     """The wavelet, threshold and mode of :func:`wavelet_denoise` with the least error on training images.
 
     Parameters
@@ -230,7 +233,7 @@ def best_wavelet(train: Tensor, sigma: float, seed: int = 0) -> dict[str, str | 
         Arguments of :func:`wavelet_denoise`.
     """
     noisy = train + sigma * gaussian_noise(len(train), tuple(train.shape[1:]), seed).to(train)
-    options = [
+    options: list[dict[str, Any]] = [
         {"wavelet": wavelet, "threshold": threshold, "mode": mode}
         for wavelet in WAVELETS
         for threshold in THRESHOLDS

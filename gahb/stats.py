@@ -276,11 +276,11 @@ def steps(samples: Sequence[ArrayLike], paired: bool) -> tuple[np.ndarray, np.nd
     differences, errors : ndarray (len(samples) - 1,)
         In units of the samples. A sample of one value, whose spread is unknown, adds nothing to an error.
     """
-    samples = [checks.array(sample, "samples", 1) for sample in samples]
-    if paired and len({len(sample) for sample in samples}) > 1:
-        raise ValueError(f"samples must have the same length if paired, got {[len(sample) for sample in samples]}")
+    arrays = [checks.array(sample, "samples", 1) for sample in samples]
+    if paired and len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"samples must have the same length if paired, got {[len(array) for array in arrays]}")
     differences, errors = [], []
-    for a, b in itertools.pairwise(samples):
+    for a, b in itertools.pairwise(arrays):
         differences.append(b.mean() - a.mean())
         variance = _variance_of_mean(b - a) if paired else _variance_of_mean(a) + _variance_of_mean(b)
         errors.append(math.sqrt(variance))

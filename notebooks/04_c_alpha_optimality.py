@@ -203,8 +203,8 @@ run.save(
 # %% [markdown]
 # ## Figure 10: the contour alone becomes more regular
 #
-# The backgrounds are very smooth ($\alpha_2 = 8$), the contours of regularity $\alpha_1 = 1.5, 2, 4$. The i-th images of
-# the three classes come from the same random numbers. Where contours are less regular, harmonics should be more local,
+# The backgrounds are very smooth ($\alpha_2 = 8$), the contours of regularity $\alpha_1 = 1.5, 2, 4$. The i-th images
+# of the three classes come from the same random numbers. Where contours are less regular, harmonics should be more local,
 # and more of them be kept. The null: the lowest vectors of the DCT, measured along the same contours.
 
 # %%

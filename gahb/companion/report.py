@@ -42,9 +42,9 @@ TERMS = (
     "PSNR in dB, input PSNR: -20 log10 sigma; d: pixels of an image. Similarity: cosine, and *centered* with the mean "
     "of each image removed; a rule about similarities must hold for both. Effective rank: sum of the shrinkage factors "
     "lambda_k. Asymmetry: norm(J - J^T) / norm(J) of the Jacobian J; negative fraction: the summed size of its "
-    "negative eigenvalues over that of the positive ones. Memorized fraction: samples less than a third as far from one "
-    "training image as from the next. Intervals: 95 %, by bootstrap over images. A claim about an angle or a rank is "
-    "judged by the median or mean over images; 5.5 and 5.6 are about one image."
+    "negative eigenvalues over that of the positive ones. Memorized fraction: samples less than a third as far "
+    "from one training image as from the next. Intervals: 95 %, by bootstrap over images. A claim about an angle or a "
+    "rank is judged by the median or mean over images; 5.5 and 5.6 are about one image."
 )
 DEPTH = "layers of BF-CNN | 21 in its text, 665,856 parameters | 20 | those of 20, as in the authors' code"
 ALWAYS = (  # at every scale

@@ -136,7 +136,7 @@ def disk_harmonics(parameters: ArrayLike, size: int, waves: int = 7, background:
     Tensor (2 waves + background + inside, size, size), float64
         Orthonormal.
     """
-    row, column, radius = (float(value) for value in parameters[:3])
+    row, column, radius = np.asarray(parameters, dtype=float)[:3]
     i, j = np.mgrid[: checks.count(size, "size"), :size]
     distance, angle = np.hypot(i - row, j - column), np.arctan2(i - row, j - column)
     band = np.exp(-((distance - radius) ** 2) / 2)

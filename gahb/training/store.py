@@ -168,7 +168,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu", images: Tensor 
         )
     network: Any = NETWORKS[about["network"]](**about["network_kwargs"])
     network.load_state_dict({key: value.float() for key, value in tensors.items()})
-    network = network.to(pick_device(device)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(pick_device(device)).to(memory_format=torch.channels_last)
     return network.eval()
 
 
