@@ -183,18 +183,23 @@ for id, tables, null, paired in (
 
 # %% [markdown]
 # ## Claims 1.3 and 1.4: one training image
+#
+# The optimum for one image of any brightness is a projection on it, whose error is $\sigma^2$ in all: the dotted line. The
+# distance of the network from it is measured under the same noise, so that the chance of the draw cancels.
 
 # %%
 low, high = 8, 24
 slope = stats.fit_slope(input_db, on_train[N_one], low, high)
-below = line - stats.psnr(on_train[N_one])
+projection = errors_of(lambda sigma: optimal.subspace(S1[:1]), repeated(N_one))
+below = stats.psnr(projection) - stats.psnr(on_train[N_one])
 middle = (input_db >= low) & (input_db <= high)
-contributions = line[:, None] - stats.psnr_contributions(on_train[N_one])
+contributions = stats.psnr_contributions(projection) - stats.psnr_contributions(on_train[N_one])
 run.claim(
     "1.3", slope=slope.slope, slope_error=slope.error, low_db=low, high_db=high, below_optimum_db=below,
     interval=stats.confidence_interval(contributions[middle].mean(0)),
     null={"name": "projection on the image", "slope": 1.0, "below_optimum_db": 0.0},
-    chosen_after="sigma_max of 1.5: trained up to 1 alone, the network beat the line at 0 and 2 dB (laptop)",
+    chosen_after="sigma_max of 1.5: trained up to 1 alone, the network beat the optimum at 0 and 2 dB; the optimum under "
+    "the same noise: beside the line, 500 draws have an error of 0.3 dB (laptop)",
 )  # fmt: skip
 curves = {N: stats.psnr(on_test[N]) for N in Ns}
 run.claim(
@@ -260,6 +265,7 @@ for integrals, colour, label in ((bound, "network", "networks"), (linear, "rival
 ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
 ax.set(xscale="log", xlabel="training images N", ylabel="gap (nats per pixel)", title="generalization gap, Eq. 5")
 ax.set_yscale("symlog", linthresh=0.1)
+ax.set_ylim(bottom=-0.2)
 ax.legend(fontsize=8)
 run.save(
     fig, "fig01b_generalization_gap", "Equation 5",

@@ -124,8 +124,8 @@ run.claim(
 
 # %%
 colours = plotting.ladder(alphas, "plasma")
-fig = plotting.new(plotting.WIDTH, 6.6)
-top, bottom = fig.subfigures(2, 1, height_ratios=[1.1, 1])
+fig = plotting.new(plotting.WIDTH, 5.6)
+top, bottom = fig.subfigures(2, 1, height_ratios=[1.3, 1])
 left, middle, right = top.subplots(1, 3, width_ratios=[1.2, 1.2, 1])
 for alpha in alphas:
     plotting.banded(left, input_db, errors[alpha], colours[alpha], rf"$\alpha$ = {alpha:g}")
@@ -204,8 +204,8 @@ run.save(
 # ## Figure 10: the contour alone becomes more regular
 #
 # The backgrounds are very smooth ($\alpha_2 = 8$), the contours of regularity $\alpha_1 = 1.5, 2, 4$. The i-th images
-# of the three classes come from the same random numbers. Where contours are less regular, harmonics should be more local,
-# and more of them be kept. The null: the lowest vectors of the DCT, measured along the same contours.
+# of the three classes come from the same random numbers. Where contours are less regular, harmonics should be more
+# local, and more of them be kept. The null: the lowest vectors of the DCT, measured along the same contours.
 
 # %%
 beta, contour_alphas = run.scale.background_alpha, run.scale.contour_alphas

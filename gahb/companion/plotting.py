@@ -274,6 +274,8 @@ def oracle_gains(ax: Axes, oracles: dict[float, dict[str, np.ndarray]]) -> None:
         with_interval(ax, sigmas, gains, intervals, COLOURS[colour], key)
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set(xscale="log", xlabel=r"noise level $\sigma$", ylabel="gain over the DCT (dB)")
+    ax.set_xticks(sigmas, [f"{s:g}" for s in sigmas])
+    ax.minorticks_off()
     ax.legend(fontsize=8)
 
 
