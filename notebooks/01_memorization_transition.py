@@ -184,8 +184,8 @@ for id, tables, null, paired in (
 # %% [markdown]
 # ## Claims 1.3 and 1.4: one training image
 #
-# The optimum for one image of any brightness is a projection on it, whose error is $\sigma^2$ in all: the dotted line. The
-# distance of the network from it is measured under the same noise, so that the chance of the draw cancels.
+# The optimum for one image of any brightness is a projection on it, whose error is $\sigma^2$ in all: the dotted line.
+# The distance of the network from it is measured under the same noise, so that the chance of the draw cancels.
 
 # %%
 low, high = 8, 24
@@ -198,8 +198,8 @@ run.claim(
     "1.3", slope=slope.slope, slope_error=slope.error, low_db=low, high_db=high, below_optimum_db=below,
     interval=stats.confidence_interval(contributions[middle].mean(0)),
     null={"name": "projection on the image", "slope": 1.0, "below_optimum_db": 0.0},
-    chosen_after="sigma_max of 1.5: trained up to 1 alone, the network beat the optimum at 0 and 2 dB; the optimum under "
-    "the same noise: beside the line, 500 draws have an error of 0.3 dB (laptop)",
+    chosen_after="sigma_max of 1.5: trained up to 1 alone, the network beat the optimum at 0 and 2 dB; the optimum "
+    "under the network's noise: beside the line, 500 draws have an error of 0.3 dB (laptop)",
 )  # fmt: skip
 curves = {N: stats.psnr(on_test[N]) for N in Ns}
 run.claim(
