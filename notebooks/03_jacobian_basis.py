@@ -309,6 +309,8 @@ if of_released is not None:
     middle.plot(levels, of_released, "s:", color=plotting.COLOURS["rival"], label="released network")
 middle.axhline(0.5, **plotting.OPTIMAL | {"label": "rule of claim 3.8"})
 middle.set(xscale="log", xlabel=r"$\sigma$", ylabel="loss (dB)", title="f(y) minus eigenvectors", ylim=(0, None))
+middle.set_xticks(levels, [f"{level:g}" for level in levels])
+middle.minorticks_off()
 right.plot(terms, np.median(at["alignment"], 0), color=plotting.COLOURS["singular"])
 right.axvline(kept.mean(), color="0.7", linewidth=0.8)
 right.set(xscale="log", xlabel="k", title=r"$\langle u_k, v_k \rangle$ (line: effective rank)")
