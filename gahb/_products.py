@@ -104,7 +104,7 @@ class _Gate(nn.Module):
 
 
 def _linear(net: nn.Module, y: Tensor) -> nn.Module:
-    """v -> J v: a copy of a network with its ReLUs frozen at ``y`` and its normalizations in the weights."""
+    """The map v -> J v: a copy of a network with its ReLUs frozen at ``y`` and its normalizations in the weights."""
     linear = copy.deepcopy(net)
     for parent in list(linear.modules()):
         before = None
@@ -121,7 +121,7 @@ def _linear(net: nn.Module, y: Tensor) -> nn.Module:
 
 
 def _transpose_product(f: Denoiser, y: Tensor) -> Map:
-    """u -> J^T u in reverse mode, through one graph that serves all batches of one size."""
+    """The map u -> J^T u in reverse mode, through one graph that serves all batches of one size."""
     graph: dict[int, tuple[Tensor, Tensor]] = {}
 
     def backward(u: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ def _transpose_product(f: Denoiser, y: Tensor) -> Map:
 
 
 def forward_product(backward: Map) -> Map:
-    """v -> J v for denoisers whose gates cannot be frozen: u -> J^T u is linear, and its transpose is J."""
+    """The map v -> J v for denoisers whose gates cannot be frozen: u -> J^T u is linear, and its transpose is J."""
 
     def forward(v: Tensor) -> Tensor:
         u = torch.zeros_like(v, requires_grad=True)

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from gahb import BFCNN, ResUNet, UNet, optimal
 from gahb.companion.cli import main
 from gahb.denoisers import BiasFreeBatchNorm
+from gahb.training import store
 from gahb.training.loop import train
 from gahb.training.recipe import Recipe
-from gahb.training.store import identity, load_or_train
+from gahb.training.store import load_or_train
 
 # --- training and the store -------------------------------------------------------------------------------------------
 
@@ -51,7 +52,7 @@ def get(root: Path, asked: Recipe | None = None, images: Tensor | None = None, *
 
 def folder_of(root: Path) -> Path:
     """Folder of ``recipe()`` in a store."""
-    return root / identity(recipe())
+    return root / store.identity(recipe())
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -287,7 +288,7 @@ def nothing():
     return lambda y: 0 * y, draw(1, 1, 4, 5), np.zeros((20, 20))
 
 
-def identity():
+def unchanged():
     """J = Id, the same."""
     return lambda y: y, draw(1, 1, 4, 5), np.eye(20)
 
