@@ -61,6 +61,8 @@ class Basis:
             All terms of the singular vectors are f(y); those of the eigenvectors leave out what the antisymmetric
             part of the Jacobian makes of y.
         """
+        if checks.one_image(y, "y").numel() != self.vectors[0].numel():
+            raise ValueError(f"y must have {self.vectors[0].numel()} pixels, as the basis, got shape {tuple(y.shape)}")
         left = self.vectors if self.left is None else self.left
         coefficients = self.shrinkage * (self.vectors.flatten(1) @ y.flatten())
         return (coefficients[:, None] * left.flatten(1)).cumsum(0)
@@ -129,7 +131,7 @@ def adaptive_basis(
     ------
     RuntimeError
         With ``k``, if the pairs did not converge: the root of the summed squares of the residuals
-        (J + J^T) e_k / 2 - lambda_k e_k, or J v_k - s_k u_k, is above 1e-3 max(1, abs(lambda_1)).
+        (J + J^T) e_k / 2 - lambda_k e_k, or J^T u_k - s_k v_k, is above 1e-3 max(1, abs(lambda_1)).
     """
     from threadpoolctl import threadpool_limits  # here, because training and sampling work without it and SciPy
 
@@ -226,11 +228,10 @@ def _leading_pairs(denoiser: Denoiser, y: Tensor, k: int, probes: int, symmetric
         values, vectors, left = find(j, jt, d, k, rng)
         # The mean square of random combinations of the k residuals is the sum of the squares of all.
         mix = rng.standard_normal((k, probes))
-        image = (j(vectors @ mix) + jt(vectors @ mix)) / 2 if left is None else j(vectors @ mix)
-        target = vectors if left is None else left
-        residual = np.linalg.norm(image - (target * values) @ mix) / math.sqrt(probes)
+        image = (j(vectors @ mix) + jt(vectors @ mix)) / 2 if left is None else jt(left @ mix)
+        residual = np.linalg.norm(image - (vectors * values) @ mix) / math.sqrt(probes)
         if residual > 1e-3 * max(1.0, np.abs(values).max()):
-            raise RuntimeError(f"the top {k} eigenpairs did not converge: residual {residual:.2g}; take k=None")
+            raise RuntimeError(f"the top {k} pairs did not converge: residual {residual:.2g}; take k=None")
         v = rng.standard_normal((d, probes))
         jv = j(v)
         asymmetry = float(np.linalg.norm(jv - jt(v))) / max(float(np.linalg.norm(jv)), 1e-30)
@@ -257,12 +258,20 @@ def _leading_eigenpairs(
 def _leading_triples(
     j: Product, jt: Product, d: int, k: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The k largest singular values, rising, and their right and left vectors as columns."""
-    from scipy.sparse.linalg import LinearOperator, svds
+    """The k largest singular values, rising, and their right and left vectors as columns.
 
-    operator = LinearOperator((d, d), matvec=j, rmatvec=jt, dtype=np.float64)
-    left, values, right = svds(operator, k=k, v0=rng.standard_normal(d), tol=1e-5, rng=rng)
-    return values, right.T, left
+    The right vectors span those of J^T J, and are turned there until J v = s u.
+    """
+    import scipy.linalg
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    # The identity is added, because Lanczos cannot start from an image that the operator sends to zero.
+    operator = LinearOperator((d, d), matvec=lambda v: jt(j(v)) + v, dtype=np.float64)
+    space = min(d, max(20, 2 * k))
+    # Values are squared in J^T J, and so is the tolerance.
+    _, span = eigsh(operator, k=k, which="LA", v0=rng.standard_normal(d), ncv=space, tol=1e-10, rng=rng)
+    left, values, right = scipy.linalg.svd(j(span), full_matrices=False)
+    return values[::-1], (span @ right.T)[:, ::-1], left[:, ::-1]
 
 
 def _finite(products: np.ndarray) -> np.ndarray:

@@ -164,7 +164,8 @@ def component_kurtosis(images: Tensor, train: Tensor, first: int, last: int) -> 
 
     Images and training images are normalized to mean 0 and norm 1. The images are projected on principal components
     ``first`` to ``last`` (from 0) of the training images, and each component is standardized over the images. The mean
-    over images is the excess kurtosis of each component; that of a Gaussian is 0, or -6 / (B + 1) for B images.
+    over images is the excess kurtosis of each component. That of Gaussian images is close to 0: for white noise of d
+    pixels it is -6 / (d + 1), because of the contrast, and about -6 / (B + 1) is added for B images.
 
     Parameters
     ----------
@@ -179,8 +180,14 @@ def component_kurtosis(images: Tensor, train: Tensor, first: int, last: int) -> 
     -------
     Tensor (B, K), float64
     """
-    checks.images(images, "images")
-    checks.images(train, "train")
+    if len(checks.images(images, "images")) < 2:
+        raise ValueError("images must be at least 2, to have a kurtosis, got 1")
+    if checks.images(train, "train").shape[1:] != images.shape[1:]:
+        raise ValueError(
+            f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
+        )
+    if checks.count(last, "last") <= checks.count(first, "first", 0):
+        raise ValueError(f"first must be below last, got {first} and {last}")
     units = _unit(train.double(), centered=True)
     components = torch.linalg.svd(units - units.mean(0), full_matrices=False).Vh
     components = components[first : min(last, len(train) - 1, len(components) - 1)]

@@ -147,9 +147,10 @@ def gaussian_samples(train: Tensor, noise: Tensor) -> Tensor:
         Of the dtype of ``noise``.
     """
     mean, cov = moments(train)
+    flat = _flat(noise, mean.numel(), "noise")
     (values,), (vectors,) = _eigenpairs(cov[None])
     m, e, s = (value.to(noise.device) for value in (mean.flatten(), vectors, values.sqrt()))
-    return (m + _flat(noise, mean.numel()) @ e * s @ e.T).view(noise.shape).to(noise.dtype)
+    return (m + flat @ e * s @ e.T).view(noise.shape).to(noise.dtype)
 
 
 def mixture(means: Tensor, covs: Tensor, weights: Tensor, sigma: float) -> Denoiser:
@@ -282,8 +283,8 @@ def _truncated_mean(mean: Tensor, sd: float, low: float, high: float) -> Tensor:
     return (mean + flip * sd * tilt).clamp(low, high)
 
 
-def _flat(y: Tensor, d: int) -> Tensor:
-    checks.images(y, "y")
+def _flat(y: Tensor, d: int, name: str = "y") -> Tensor:
+    checks.images(y, name)
     if y[0].numel() != d:
-        raise ValueError(f"y must have {d} pixels per image, got shape {tuple(y.shape)}")
+        raise ValueError(f"{name} must have {d} pixels per image, got shape {tuple(y.shape)}")
     return y.flatten(1).double()

@@ -79,7 +79,7 @@ def pca_basis(train: Tensor, k: int) -> np.ndarray:
     ndarray (k, size, size)
         Orthonormal; beyond the rank of the training set, directions that it does not determine.
     """
-    flat = checks.images(train, "train").flatten(1).double().cpu()
+    flat = _square(train, "train").flatten(1).double().cpu()
     if checks.count(k, "k") > flat.shape[1]:
         raise ValueError(f"k must be at most the number of pixels {flat.shape[1]}, got {k}")
     flat = flat - flat.mean(0)
@@ -100,8 +100,9 @@ def wavelet_basis(size: int, wavelet: str) -> np.ndarray:
     Returns
     -------
     ndarray (size^2, size, size)
-        Orthonormal.
+        Orthonormal; from the coarsest scale to the finest.
     """
+    _orthogonal(wavelet)
     d = checks.count(size, "size") ** 2
     coarse, parts = np.eye(d).reshape(d, size, size), []  # the transforms of all unit images
     while coarse.shape[-1] % 2 == 0:
@@ -136,7 +137,12 @@ def oracle_errors(
     dict of ndarray (B,)
         Squared errors per pixel: ``adaptive``, ``DCT``, ``PCA``, and ``wavelets``, the best of several by their mean.
     """
-    size, d = images.shape[-1], images[0].numel()
+    checks.positive(sigma, "sigma")
+    size, d = _square(images, "images").shape[-1], images[0].numel()
+    if train.shape[1:] != images.shape[1:]:
+        raise ValueError(
+            f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
+        )
     fixed = {"DCT": dct_basis(size, d), "PCA": pca_basis(train, d)}
     fixed |= {wavelet: wavelet_basis(size, wavelet) for wavelet in WAVELETS}
     pixels = images.double().cpu().flatten(1).numpy()
@@ -167,6 +173,8 @@ def adaptive_gain(rows: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
         dB.
     interval : ndarray (2,)
     """
+    if len(rows) < 2 or "adaptive" not in rows:
+        raise ValueError(f"rows must hold adaptive and another basis, got {', '.join(rows) or 'none'}")
     best = min((errors for name, errors in rows.items() if name != "adaptive"), key=np.mean)
     gain, interval = stats.psnr_gain(rows["adaptive"], best)
     return float(gain), interval
@@ -192,7 +200,7 @@ def wavelet_denoise(
     mode : str
         ``"hard"`` or ``"soft"``.
     levels : int
-        Number of scales.
+        Number of scales; 2^levels is at most twice the longer side.
 
     Returns
     -------
@@ -204,8 +212,11 @@ def wavelet_denoise(
     checks.choice(mode, "mode", ("hard", "soft"))
     if checks.number(threshold, "threshold") < 0:
         raise ValueError(f"threshold must be at least 0, got {threshold!r}")
-    unit = 2 ** checks.count(levels, "levels")
+    _orthogonal(wavelet)
     height, width = noisy.shape[-2:]
+    unit = 2 ** checks.count(levels, "levels")
+    if unit > 2 * max(height, width):
+        raise ValueError(f"levels must be fewer than {levels} for images of shape {tuple(noisy.shape)}")
     margins = [(0, 0), (0, 0), *((unit, unit + -side % unit) for side in (height, width))]
     padded = np.pad(noisy.double().cpu().numpy(), margins, mode="symmetric")
     coarse, *details = pywt.swt2(padded, wavelet, levels, axes=(-2, -1), trim_approx=True)
@@ -232,7 +243,8 @@ def best_wavelet(train: Tensor, sigma: float, seed: int = 0) -> dict[str, Any]:
     dict
         Arguments of :func:`wavelet_denoise`.
     """
-    noisy = train + sigma * gaussian_noise(len(train), tuple(train.shape[1:]), seed).to(train)
+    checks.clean_images(train, "train")
+    noisy = train + checks.positive(sigma, "sigma") * gaussian_noise(len(train), tuple(train.shape[1:]), seed).to(train)
     options: list[dict[str, Any]] = [
         {"wavelet": wavelet, "threshold": threshold, "mode": mode}
         for wavelet in WAVELETS
@@ -264,7 +276,19 @@ def fraction_above(images: Tensor, sigma: float, wavelet: str = "db2") -> float:
     """
     checks.images(images, "images")
     checks.positive(sigma, "sigma")
+    _orthogonal(wavelet)
     pixels = images.cpu().double().numpy()
     levels = pywt.dwtn_max_level(pixels.shape[-2:], wavelet)
     coefficients = pywt.wavedec2(pixels, wavelet, mode="periodization", level=levels)
     return float((np.abs(pywt.coeffs_to_array(coefficients, axes=(-2, -1))[0]) > sigma).mean())
+
+
+def _square(images: Tensor, name: str) -> Tensor:
+    if checks.images(images, name).shape[1] != 1 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"{name} must have shape (B, 1, size, size), got {tuple(images.shape)}")
+    return images
+
+
+def _orthogonal(wavelet: str) -> None:
+    if wavelet not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(wavelet).orthogonal:
+        raise ValueError(f"wavelet must be an orthogonal wavelet of PyWavelets, such as db2, got {wavelet!r}")

@@ -60,7 +60,7 @@ def psnr(errors: ArrayLike, axis: int = -1) -> np.ndarray:
         -10 log10 of the mean, dB; infinite where all errors are 0.
     """
     with np.errstate(divide="ignore"):
-        return -10 * np.log10(checks.array(errors, "errors").mean(axis))
+        return -10 * np.log10(_squares(errors).mean(axis))
 
 
 def psnr_contributions(errors: ArrayLike) -> np.ndarray:
@@ -79,8 +79,10 @@ def psnr_contributions(errors: ArrayLike) -> np.ndarray:
     ndarray (..., n)
         dB.
     """
-    errors = checks.array(errors, "errors")
+    errors = _squares(errors)
     mean = errors.mean(-1, keepdims=True)
+    if not (mean > 0).all():
+        raise ValueError("errors must have a mean above 0, got only zeros in a row, whose PSNR is infinite")
     return -10 * np.log10(mean) - 10 / math.log(10) * (errors / mean - 1)
 
 
@@ -105,6 +107,14 @@ def psnr_gain(
     interval : ndarray (2, ...)
         Lower and upper end.
     """
+    errors, other = _squares(errors), _squares(other, "other")
+    if errors.shape[:-1] != other.shape[:-1] or (paired and errors.shape != other.shape):
+        raise ValueError(
+            "errors and other must have the same shape, but for the number of images if not paired, got "
+            f"{errors.shape} and {other.shape}"
+        )
+    if not (errors.any(-1) | other.any(-1)).all():
+        raise ValueError("errors or other must be above 0, got only zeros in both, whose PSNRs are infinite")
     means = [resampled_means(errors, resamples, seed), resampled_means(other, resamples, seed + (not paired))]
     with np.errstate(divide="ignore"):
         gains = 10 * np.log10(means[1] / means[0])
@@ -125,6 +135,11 @@ def ratio_interval(values: ArrayLike, other: ArrayLike, resamples: int = 1000, s
     ndarray (2, ...)
         Lower and upper end of mean(values) / mean(other).
     """
+    values, other = checks.array(values, "values"), checks.array(other, "other")
+    if values.shape != other.shape:
+        raise ValueError(f"values and other must have the same shape, got {values.shape} and {other.shape}")
+    if not (other > 0).all():
+        raise ValueError(f"other must be above 0, got {other.min():g}")
     ratios = resampled_means(values, resamples, seed) / resampled_means(other, resamples, seed)
     return np.quantile(ratios, [0.025, 0.975], axis=-1)
 
@@ -179,8 +194,19 @@ def slope_difference(
     interval : ndarray (2,)
         By bootstrap over images.
     """
+    errors, other = checks.array(errors, "errors", 2), checks.array(other, "other", 2)
+    if errors.shape != other.shape:
+        raise ValueError(f"errors and other must have the same shape, got {errors.shape} and {other.shape}")
     difference = _slopes(input_db, errors, low, high)[1] - _slopes(input_db, other, low, high)[1]
     return float(difference.mean()), confidence_interval(difference)
+
+
+def _squares(errors: ArrayLike, name: str = "errors") -> np.ndarray:
+    """Squared errors as an array."""
+    errors = checks.array(errors, name)
+    if (errors < 0).any():
+        raise ValueError(f"{name} must be squared errors, of at least 0, got {errors.min():g}")
+    return errors
 
 
 def _slopes(

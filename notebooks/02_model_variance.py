@@ -222,7 +222,7 @@ for N in Ns:
     left.plot(sigmas, ratio[N], "o-", ms=3, color=colours[N], label=f"N = {N:,}")
 left.plot(sigmas, ratio_other_seed, "x", ms=5, color=colours[N_most], label="S2, other seed")
 left.plot(sigmas, ratio_linear[N_most], ":", color=plotting.COLOURS["rival"], label=f"Wiener, N = {N_most:,}")
-left.set(xscale="log", yscale="log", xlabel=r"$\sigma$", title="model variance / error")
+left.set(xscale="log", yscale="log", ylim=(1e-5, 3), xlabel=r"$\sigma$", title="model variance / error")
 left.invert_xaxis()
 for key, label in (("pair", "S1 and S2"), ("nearest", "training set"), ("unseen", "unseen faces")):
     ends_of = np.array([stats.confidence_interval(similarity[N][key + "_centered"], np.median) for N in Ns])

@@ -79,7 +79,8 @@ def test_leading_pairs_are_those_of_the_whole_matrix(which, k, dtype):
 
 
 @pytest.mark.parametrize("wrong", [0, 9])
-def test_one_wrong_pair_among_the_leading_ones_is_noticed(monkeypatch, wrong):
+@pytest.mark.parametrize("kind", ["symmetric", "singular"])
+def test_one_wrong_pair_among_the_leading_ones_is_noticed(monkeypatch, wrong, kind):
     """One eigenvector turned by 0.1: a residual of 0.1 times a distance between eigenvalues."""
     from scipy.sparse import linalg
 
@@ -92,8 +93,8 @@ def test_one_wrong_pair_among_the_leading_ones_is_noticed(monkeypatch, wrong):
 
     monkeypatch.setattr(linalg, "eigsh", turned)
     y = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(RuntimeError, match="the top 10 eigenpairs did not converge: residual"):
-        adaptive_basis(UNet(channels=8), y, k=10)
+    with pytest.raises(RuntimeError, match="the top 10 pairs did not converge: residual"):
+        adaptive_basis(UNet(channels=8), y, k=10, kind=kind)
 
 
 def test_asymmetry_of_leading_pairs_is_an_estimate_of_the_whole():
@@ -111,11 +112,82 @@ def test_asymmetry_of_leading_pairs_is_an_estimate_of_the_whole():
     assert adaptive_basis(gaussian()[0], gaussian()[1], k=2).asymmetry < 1e-12
 
 
+@pytest.mark.parametrize("which", NETWORKS)
+def test_singular_expansion_of_a_network_is_the_network(which):
+    """Its terms are those of numpy's SVD, and sum to f(y); those of the eigenvectors sum to the symmetric part of it."""
+    f, y = network(which)
+    matrix, output = row_by_row(f, y).numpy(), f(y).detach().flatten().numpy()
+    basis = adaptive_basis(f, y, kind="singular")
+    values = np.linalg.svd(matrix, compute_uv=False)
+    np.testing.assert_allclose(basis.shrinkage, values, rtol=0, atol=1e-12 * values[0])
+    left, right = basis.left.flatten(1).numpy(), basis.vectors.flatten(1).numpy()
+    for vectors in (left, right):
+        np.testing.assert_allclose(vectors @ vectors.T, np.eye(len(values)), rtol=0, atol=1e-12)
+    np.testing.assert_allclose((left.T * values) @ right, matrix, rtol=0, atol=1e-12 * values[0])
+    np.testing.assert_allclose(basis.alignment, (left * right).sum(1), rtol=0, atol=1e-14)
+    sums, scale = basis.partial_sums(y).numpy(), np.abs(output).max()
+    np.testing.assert_allclose(sums[-1], output, rtol=0, atol=1e-10 * scale)
+    np.testing.assert_allclose(sums[2], (left[:3].T * values[:3]) @ right[:3] @ y.flatten().numpy(), atol=1e-11 * scale)
+    left_out = output - (matrix + matrix.T) / 2 @ y.flatten().numpy()
+    expansion = adaptive_basis(f, y).partial_sums(y)[-1].numpy()
+    np.testing.assert_allclose(output - expansion, left_out, rtol=0, atol=1e-10 * scale)
+    assert np.linalg.norm(left_out) > 0.01 * np.linalg.norm(output)
+
+
+@pytest.mark.parametrize(
+    ("which", "k"), [("BFCNN", 8), ("UNet, 3 channels", 10), (gaussian, 6), (ray, 2), (nothing, 3), (unchanged, 4)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_leading_singular_triples_are_those_of_the_whole_matrix(which, k, dtype):
+    f, y = case(which)
+    matrix = row_by_row(f, y).numpy()
+    u, values, vt = np.linalg.svd(matrix)
+    basis = adaptive_basis(f, y.to(dtype), k=k, kind="singular")
+    assert len(basis.shrinkage) == len(basis.vectors) == len(basis.left) == k
+    assert basis.left.dtype == basis.vectors.dtype == dtype
+    scale = max(values[0], 1)
+    np.testing.assert_allclose(basis.shrinkage, values[:k], rtol=0, atol=1e-5 * scale)
+    left, right = (v.flatten(1).double().numpy() for v in (basis.left, basis.vectors))
+    for vectors in (left, right):
+        np.testing.assert_allclose(vectors @ vectors.T, np.eye(k), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(right @ matrix.T, basis.shrinkage.double().numpy()[:, None] * left, atol=1e-5 * scale)
+    for i in [i for i in range(1, k + 1) if values[i - 1] - values[i] > 1e-2 * scale]:
+        assert np.linalg.svd(right[:i] @ vt[:i].T, compute_uv=False).min() > 0.999
+        assert np.linalg.svd(left[:i] @ u[:, :i], compute_uv=False).min() > 0.999
+
+
+@pytest.mark.parametrize("k", [None, 5])
+@pytest.mark.parametrize("prior", [empirical, gaussian, mixture])
+def test_left_and_right_vectors_of_a_symmetric_denoiser_are_one(prior, k):
+    f, y = case(prior)
+    singular, symmetric = (adaptive_basis(f, y, k=k, kind=kind) for kind in ("singular", "symmetric"))
+    seen = singular.shrinkage > 1e-6  # of values that are 0 the vectors are free
+    assert int(seen.sum()) >= 3
+    np.testing.assert_allclose(singular.alignment[seen], 1, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(symmetric.alignment, 1, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(singular.shrinkage, symmetric.shrinkage, rtol=0, atol=1e-6)
+    assert symmetric.left is None
+
+
+def test_alignment_of_a_rotation_and_a_reflection():
+    """Turns the first two pixels by 0.4, negates the third, keeps the others, each with a gain of its own."""
+    gains = np.array([3.0, 2.5, 2, 1.5, 1, 0.5])
+    turn = np.eye(6)
+    turn[:2, :2] = [[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]]
+    turn[2, 2] = -1
+    matrix = torch.from_numpy(turn @ np.diag(gains))
+    y = draw(1, 1, 2, 3)
+    basis = adaptive_basis(lambda y: (y.flatten(1) @ matrix.T).view(y.shape), y, kind="singular")
+    np.testing.assert_allclose(basis.shrinkage, gains, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(basis.alignment, [np.cos(0.4), np.cos(0.4), -1, 1, 1, 1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "singular"])
 @pytest.mark.parametrize("which", ["BFCNN", "UNet", subspace, ray, nothing, unchanged])
 @pytest.mark.parametrize("k", [None, 3, 5])
-def test_two_runs_give_the_same_basis(which, k):
+def test_two_runs_give_the_same_basis(which, k, kind):
     f, y = case(which)
-    first, second = adaptive_basis(f, y, k=k), adaptive_basis(f, y, k=k)
+    first, second = (adaptive_basis(f, y, k=k, kind=kind) for _ in range(2))
     assert torch.equal(first.vectors, second.vectors)
     assert torch.equal(first.shrinkage, second.shrinkage)
     flat = first.vectors.flatten(1)

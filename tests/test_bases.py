@@ -118,3 +118,16 @@ def test_subspace_cosine_of_planes_at_a_known_angle(angle):
     assert bases.subspace_cosine(first, second) == pytest.approx(np.cos(angle), abs=1e-7)
     assert bases.subspace_cosine(second.float(), first.float()) == pytest.approx(np.cos(angle), abs=1e-5)
     assert bases.subspace_cosine(first, torch.stack([turned[0], e[0]])) == pytest.approx(1, abs=1e-7)
+
+
+def test_energy_in_span_of_vectors_inside_outside_and_at_an_angle():
+    e = orthonormal(4, 4, 5)
+    span = torch.stack([(e[0] + e[1]) / 2**0.5, (e[0] - e[1]) / 2**0.5])  # of the first two, otherwise written
+    assert bases.energy_in_span(e[:2], span) == pytest.approx(1, abs=1e-14)
+    assert bases.energy_in_span(e[2:], span) == pytest.approx(0, abs=1e-14)
+    tilted = torch.stack([np.cos(0.3) * e[1] + np.sin(0.3) * e[2], e[3]])
+    assert bases.energy_in_span(tilted, span) == pytest.approx(np.cos(0.3) ** 2 / 2, rel=1e-12)
+    random = np.random.default_rng(3).standard_normal((20_000, 4, 5))
+    random /= np.linalg.norm(random, axis=(1, 2), keepdims=True)
+    error = (2 * (2 / 20) * (18 / 20) / 22 / 20_000) ** 0.5  # a beta distribution of 1 and 9
+    assert bases.energy_in_span(random, span) == pytest.approx(2 / 20, abs=4 * error)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage, special
+from scipy import fft, ndimage, special
 
 from gahb.datasets import (
     disk_at,
+    disk_harmonics,
     disk_parameters,
     disk_tangents,
     disks,
@@ -100,6 +101,58 @@ def test_the_five_tangents_of_a_disk_are_independent():
     tangents = disk_tangents(100, SIZE, seed=5).double().flatten(2)
     unit = torch.nn.functional.normalize(tangents, dim=2)
     assert float(torch.linalg.svdvals(unit)[:, -1].min()) > 0.5
+
+
+def spanned(vectors, basis):
+    """Largest part of unit vectors (k, ...) that lies outside the span of an orthonormal basis (m, ...)."""
+    flat, basis = (np.asarray(v).reshape(len(v), -1) for v in (vectors, basis))
+    return np.linalg.norm(flat - flat @ basis.T @ basis, axis=1).max()
+
+
+def test_harmonics_of_a_disk_are_orthonormal_and_hold_waves_and_modes():
+    """Waves on the edge, drawn here; and modes: of mean 0 in a region and 0 outside, with normal derivative 0."""
+    parameters = disk_parameters(3, SIZE, seed=6).numpy()
+    i, j = np.mgrid[:SIZE, :SIZE]
+    for row, column, radius, *_ in parameters:
+        found = disk_harmonics([row, column, radius, 1, 0], SIZE)
+        assert found.shape == (2 * 7 + 8 + 4, SIZE, SIZE) and found.dtype == torch.float64
+        flat = found.flatten(1).numpy()
+        np.testing.assert_allclose(flat @ flat.T, np.eye(26), rtol=0, atol=1e-12)
+        point = (i - row) + 1j * (j - column)
+        band = np.exp(-((np.abs(point) - radius) ** 2) / 2)
+        turns = [(point / np.abs(point)) ** m for m in range(2, 9)]
+        waves = np.stack([band * part for turn in turns for part in (turn.real, turn.imag)])
+        waves /= np.linalg.norm(waves, axis=(1, 2), keepdims=True)
+        assert spanned(waves, found[:14]) < 1e-12  # point is row + i column: cos and sin change places, signs aside
+        modes = disk_harmonics([row, column, radius, 1, 0], SIZE, waves=0)
+        inside = np.abs(point) <= radius
+        for region, part in ((~inside, modes[:8]), (inside, modes[8:])):
+            np.testing.assert_allclose(part[:, ~region], 0, atol=1e-14)
+            np.testing.assert_allclose(part.sum((1, 2)), 0, atol=1e-10)
+        assert spanned(modes, found) < 1e-12
+
+
+def test_modes_of_a_rectangle_are_cosines():
+    """A disk beyond the frame leaves the whole square: the modes are those of the DCT-II, of lowest frequency."""
+    n = 12
+    found = disk_harmonics([-50.0, -50, 1, 1, 0], n, waves=0, background=8, inside=0).numpy()
+    units = np.zeros((8, n, n))
+    for unit, frequency in zip(units, [(1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (2, 1), (1, 2), (2, 2)], strict=True):
+        unit[frequency] = 1
+    cosines = fft.idctn(units, norm="ortho", axes=(1, 2))
+    assert spanned(cosines, found) < 1e-10
+    assert spanned(cosines[:2], found[:2]) < 1e-10 and spanned(cosines[2:3], found[2:3]) < 1e-10
+
+
+def test_harmonics_turn_with_the_disk():
+    """A quarter turn about the centre of a centered disk keeps the span of its waves; a transposition moves the disk."""
+    middle = (SIZE - 1) / 2
+    waves = disk_harmonics([middle, middle, 6, 1, 0], SIZE, background=0, inside=0)
+    assert spanned(torch.rot90(waves, 1, (1, 2)), waves) < 1e-12
+    one, other = (disk_harmonics([*center, 5, 1, 0], SIZE) for center in ((9.3, 12.1), (12.1, 9.3)))
+    for part in (slice(14), slice(14, 20), slice(22, 24)):
+        assert spanned(one.mT[part], other[: part.stop]) < 1e-10
+    assert spanned(one[:14], other[:14]) > 0.5
 
 
 def draw_sinusoid(amplitude, phase):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import digamma
 
 import gahb
 from gahb import metrics
@@ -53,13 +52,91 @@ def test_squared_errors_are_a_plain_loop(monkeypatch, batch_pixels):
     assert sum(sizes) == 30
 
 
-def test_psnr_table_and_curve():
+def test_psnr_curve_is_of_the_mean_error():
     x = images(6, 0)
     noise = np.random.default_rng(0).standard_normal((6, *SHAPE), dtype=np.float32)
     rows = [plain_psnr(x, shrink(x + sigma * torch.from_numpy(noise))) for sigma in SIGMAS]
-    np.testing.assert_allclose(metrics.psnr_table(shrink, x, SIGMAS), rows, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(gahb.psnr_curve(shrink, x, SIGMAS), np.mean(rows, axis=1), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(gahb.psnr_curve(shrink, x, SIGMAS[1]), np.mean(rows, axis=1)[1:2], rtol=0, atol=1e-4)
+    curve = -10 * np.log10((10 ** (-np.array(rows) / 10)).mean(1))
+    np.testing.assert_allclose(gahb.psnr_curve(shrink, x, SIGMAS), curve, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(gahb.psnr_curve(shrink, x, SIGMAS[1]), curve[1:2], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_pixels", [1, 16 * 7, 10**6])
+def test_denoised_in_chunks_is_the_denoiser(monkeypatch, batch_pixels):
+    monkeypatch.setattr(metrics, "BATCH_PIXELS", batch_pixels)
+    net, y = gahb.BFCNN(depth=3, channels=4, seed=0), images(10, 0)
+    found = metrics.denoised(net.train(), y)
+    assert net.training and not found.requires_grad
+    torch.testing.assert_close(found, net.eval()(y).detach(), rtol=0, atol=1e-6)
+
+
+def test_inferred_noise_levels_of_known_denoisers():
+    """The identity infers 0, zero the root mean square of the noisy image, the clean image the norm of the noise."""
+    x = images(6, 0, dtype=torch.float64)
+    noise = np.random.default_rng(5).standard_normal((6, *SHAPE), dtype=np.float32).astype(float)
+    assert not metrics.inferred_sigmas(lambda y: y, x, SIGMAS, seed=5).any()
+    rows = [np.sqrt(((x.numpy() + sigma * noise) ** 2).mean((1, 2, 3))) for sigma in SIGMAS]
+    np.testing.assert_allclose(metrics.inferred_sigmas(lambda y: 0 * y, x, SIGMAS, seed=5), rows, rtol=1e-12)
+    rows = [sigma * np.sqrt((noise**2).mean((1, 2, 3))) for sigma in SIGMAS]
+    np.testing.assert_allclose(metrics.inferred_sigmas(lambda y: x, x, 0.1, seed=5)[0], rows[1], rtol=1e-12)
+
+
+def test_difference_of_two_wiener_filters_is_its_closed_form():
+    """E norm((A - B) y + b)^2 / d over y ~ N(0, C + sigma^2 Id), within 4 standard errors; exact for each image."""
+    rng, n, d = np.random.default_rng(0), 4000, 16
+    roots, means = rng.standard_normal((2, d, d)) / d**0.5 / 3, rng.random((2, d))
+    covs = roots @ roots.transpose(0, 2, 1)
+    x = rng.multivariate_normal(means[0], covs[0], n)
+    clean = torch.from_numpy(x).view(n, *SHAPE)
+    noise = np.random.default_rng(7).standard_normal((n, *SHAPE), dtype=np.float32).reshape(n, d).astype(float)
+    for sigma in (0.5, 0.1):
+        first, second = (
+            gahb.optimal.gaussian(torch.from_numpy(m).view(SHAPE), torch.from_numpy(c), sigma)
+            for m, c in zip(means, covs, strict=True)
+        )
+        found = metrics.squared_differences(first, second, clean, sigma, seed=7)[0].numpy()
+        gains = [np.linalg.solve(c + sigma**2 * np.eye(d), c).T for c in covs]
+        matrix = gains[0] - gains[1]
+        offset = means[0] - gains[0] @ means[0] - means[1] + gains[1] @ means[1]
+        by_image = (((x + sigma * noise) @ matrix.T + offset) ** 2).mean(1)
+        np.testing.assert_allclose(found, by_image, rtol=1e-9)
+        shift = matrix @ means[0] + offset
+        expected = (np.trace(matrix @ (covs[0] + sigma**2 * np.eye(d)) @ matrix.T) + shift @ shift) / d
+        error = found.std() / n**0.5
+        assert error < 0.05 * expected
+        assert abs(found.mean() - expected) < 4 * error
+    assert not metrics.squared_differences(first, first, clean[:5], SIGMAS).any()
+
+
+def test_kurtosis_of_white_noise_is_that_of_a_sphere():
+    """Without its mean and of norm 1 an image of d pixels is uniform on a sphere: -6 / (d + 1) for each component."""
+    n, d = 100_000, 16
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((n, *SHAPE)))
+    train = torch.from_numpy(np.random.default_rng(1).standard_normal((200, *SHAPE)))
+    found = metrics.component_kurtosis(noise, train, 2, 7)
+    assert found.shape == (n, 5)
+    error = found.std(0) / n**0.5
+    assert float(error.max()) < 0.1 * 6 / (d + 1)
+    assert bool((found.mean(0) + 6 / (d + 1)).abs().lt(4 * error).all())
+    assert metrics.component_kurtosis(noise[:9], train[:5], 2, 300).shape == (9, 2)  # 5 images: 4 components
+    assert metrics.component_kurtosis(noise[:9], train, 2, 300).shape == (9, 13)  # 15 dimensions without the mean
+
+
+@pytest.mark.parametrize(("distribution", "kurtosis"), [("normal", 0), ("laplace", 3), ("uniform", -1.2)])
+def test_kurtosis_of_one_component_of_known_distribution(distribution, kurtosis):
+    """A strong pattern, which fixes the contrast, and a weak one whose coefficient has a known excess kurtosis."""
+    n, rng = 200_000, np.random.default_rng(2)
+    patterns = np.linalg.qr(np.c_[np.ones(16), rng.standard_normal((16, 2))])[0].T[1:]
+    values = rng.uniform(-1, 1, n) if distribution == "uniform" else getattr(rng, distribution)(size=n)
+    x = patterns[0] + 1e-4 * values[:, None] * patterns[1]
+    train = patterns[0] + 1e-4 * rng.standard_normal((50, 1)) * patterns[1]
+    found = metrics.component_kurtosis(*(torch.from_numpy(v).view(-1, *SHAPE) for v in (x, train)), 0, 1)
+    z = (values - values.mean()) / values.std()
+    np.testing.assert_allclose(found[:, 0], z**4 - 3, rtol=1e-4, atol=1e-4)
+    # The delta method: what the standardization takes off the spread of z^4.
+    error = np.std(z**4 - 2 * (z**4).mean() * z**2) / n**0.5
+    assert error < 0.1
+    assert float(found.mean()) == pytest.approx(kurtosis, abs=4 * error)
 
 
 def test_noise_does_not_depend_on_what_else_is_measured():
@@ -81,15 +158,12 @@ def test_noise_does_not_depend_on_what_else_is_measured():
 
 
 def test_identity_has_the_input_psnr():
-    """Mean over images of -10 log10(chi^2_d / d) - 20 log10(sigma), within 4 standard errors."""
+    """-20 log10(sigma), within 4 standard errors: the error of an image is sigma^2 chi^2_d / d, of mean sigma^2."""
     n, d = 2000, 16
-    table = metrics.psnr_table(lambda y: y, images(n, 0), SIGMAS, seed=3).double().numpy()
-    # E log chi^2_d = digamma(d/2) + log 2: the mean of decibels is not the decibels of the mean.
-    bias = -10 * (digamma(d / 2) + np.log(2 / d)) / np.log(10)
-    for row, expected in zip(table, -20 * np.log10(SIGMAS) + bias, strict=True):
-        error = row.std() / n**0.5
-        assert error < 0.05
-        assert abs(row.mean() - expected) < 4 * error
+    curve = gahb.psnr_curve(lambda y: y, images(n, 0), SIGMAS, seed=3).double().numpy()
+    error = 10 / np.log(10) * (2 / d / n) ** 0.5
+    assert error < 0.05
+    np.testing.assert_allclose(curve, -20 * np.log10(SIGMAS), rtol=0, atol=4 * error)
 
 
 @pytest.mark.parametrize("centered", [False, True])
@@ -246,7 +320,8 @@ def test_global_random_state_is_left_alone():
     x, f = images(5, 0), gahb.optimal.empirical(images(9, 1), 0.2)
     np.random.seed(3)
     torch.manual_seed(3)
-    metrics.psnr_table(f, x, SIGMAS)
+    metrics.squared_errors(f, x, SIGMAS)
+    metrics.squared_differences(f, f, x, SIGMAS)
     metrics.stein_risk(f, x, 0.1)
     gahb.nearest(x, images(9, 1))
     gahb.cosine_similarity(x, x)

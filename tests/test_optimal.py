@@ -64,6 +64,61 @@ def test_gaussian_is_the_wiener_filter(rank):
     np.testing.assert_allclose(found.flatten(1), truth, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("n", [40, 5])
+@pytest.mark.parametrize("sigma", [0.02, 0.3])
+def test_wiener_filter_of_a_training_set_is_numpys(n, sigma):
+    """Also of fewer images than pixels; the same as ``gaussian`` of the set's moments; one object for all levels."""
+    train, y = images(n, 0), noisy(5, 1, sigma)
+    flat = train.flatten(1).numpy()
+    mean, cov = flat.mean(0), np.cov(flat.T, ddof=0)
+    found_mean, found_cov = optimal.moments(train.float())
+    assert found_mean.dtype == found_cov.dtype == torch.float64
+    np.testing.assert_allclose(found_mean.flatten(), mean, rtol=0, atol=1e-7)  # of rounded images
+    np.testing.assert_allclose(found_cov, cov, rtol=0, atol=1e-7)
+    at = optimal.wiener(train)
+    at(10.0)  # another level in between changes nothing
+    truth = mean + (y.flatten(1).numpy() - mean) @ np.linalg.solve(cov + sigma**2 * np.eye(D), cov)
+    np.testing.assert_allclose(at(sigma)(y).flatten(1), truth, rtol=0, atol=1e-12)
+    torch.testing.assert_close(at(sigma)(y), optimal.gaussian(*optimal.moments(train), sigma)(y), rtol=0, atol=1e-12)
+
+
+def test_wiener_filter_has_the_least_error_of_all_affine_maps():
+    """On its training set, over all noise: any change of gain or offset costs; the error is that of the spectrum."""
+    train, sigma = images(40, 0), 0.3
+    y = torch.zeros(1, *SHAPE, dtype=torch.float64)
+    f = optimal.wiener(train)(sigma)
+    gain, offset = gahb.jacobian(f, y).numpy(), f(y).flatten().numpy()
+    x = train.flatten(1).numpy()
+
+    def error(gain, offset):
+        return ((x @ gain.T + offset - x) ** 2).sum(1).mean() + sigma**2 * (gain**2).sum()
+
+    v = np.linalg.eigvalsh(np.cov(x.T, ddof=0))
+    assert error(gain, offset) == pytest.approx((sigma**2 * v / (v + sigma**2)).sum(), rel=1e-10)
+    rng = np.random.default_rng(1)
+    for step in 1e-3 * rng.standard_normal((50, D, D + 1)):
+        assert error(gain + step[:, :D], offset + step[:, D]) > error(gain, offset)
+
+
+def test_gaussian_samples_have_the_moments_and_are_linear_in_the_noise():
+    train, n = images(30, 0), 50_000
+    z = torch.from_numpy(np.random.default_rng(1).standard_normal((n, *SHAPE)))
+    x = train.flatten(1).numpy()
+    mean, cov = x.mean(0), np.cov(x.T, ddof=0)
+    samples = optimal.gaussian_samples(train, z).flatten(1).numpy()
+    np.testing.assert_array_less(np.abs(samples.mean(0) - mean), 4 * np.sqrt(np.diag(cov) / n))
+    error = np.sqrt((cov**2 + np.outer(np.diag(cov), np.diag(cov))) / n)  # of a Wishart matrix
+    np.testing.assert_array_less(np.abs(np.cov(samples.T) - cov), 4 * error)
+    zero = optimal.gaussian_samples(train, 0 * z[:1])
+    np.testing.assert_allclose(zero.flatten(), mean, rtol=0, atol=1e-14)
+    mixed = optimal.gaussian_samples(train, 2 * z[:3] - z[3:6]) - zero
+    parts = [optimal.gaussian_samples(train, part) - zero for part in (z[:3], z[3:6])]
+    torch.testing.assert_close(mixed, 2 * parts[0] - parts[1], rtol=0, atol=1e-13)
+    assert optimal.gaussian_samples(train, z[:3].float()).dtype == torch.float32
+    few = optimal.gaussian_samples(train[:4], z[:100]).flatten(1).numpy() - x[:4].mean(0)
+    assert np.linalg.matrix_rank(few, tol=1e-6) == 3  # in the span of the set
+
+
 @pytest.mark.parametrize("sigma", [0.02, 0.3, 3.0])
 def test_empirical_is_the_softmax(sigma):
     train, y = images(50, 0), noisy(6, 1, sigma)
@@ -235,7 +290,7 @@ def test_each_has_a_psnr_curve(denoiser):
     noise = gahb.gaussian_noise(10, SHAPE, 0).numpy()
     for value, sigma in zip(found, sigmas, strict=True):
         output = denoiser(torch.from_numpy(clean.numpy() + np.float32(sigma) * noise)).numpy()
-        truth = np.mean(-10 * np.log10(((output - clean.numpy()) ** 2).mean((1, 2, 3))))
+        truth = -10 * np.log10(((output - clean.numpy()) ** 2).mean())
         assert float(value) == pytest.approx(truth, abs=1e-4)
 
 

@@ -125,7 +125,7 @@ def disk_harmonics(parameters: ArrayLike, size: int, waves: int = 7, background:
     Parameters
     ----------
     parameters : array (5,)
-        Centre row and column, radius (pixels); foreground and background do not matter.
+        Of :func:`disk_parameters`: centre row and column, radius (pixels); the intensities do not matter.
     size : int
         Height and width, pixels.
     waves, background, inside : int
@@ -136,26 +136,39 @@ def disk_harmonics(parameters: ArrayLike, size: int, waves: int = 7, background:
     Tensor (2 waves + background + inside, size, size), float64
         Orthonormal.
     """
-    row, column, radius = np.asarray(parameters, dtype=float)[:3]
+    values = checks.array(parameters, "parameters", 1)
+    if values.shape != (5,):
+        raise ValueError(f"parameters must be those of one disk, shape (5,), got {values.shape}")
+    (row, column), radius = values[:2], checks.positive(values[2], "radius")
+    checks.count(waves, "waves", 0)
     i, j = np.mgrid[: checks.count(size, "size"), :size]
     distance, angle = np.hypot(i - row, j - column), np.arctan2(i - row, j - column)
     band = np.exp(-((distance - radius) ** 2) / 2)
     edge = [band * wave(m * angle) for m in range(2, 2 + waves) for wave in (np.cos, np.sin)]
-    modes = [*_neumann_modes(distance > radius, background), *_neumann_modes(distance <= radius, inside)]
+    modes = [
+        *_neumann_modes(distance > radius, checks.count(background, "background", 0), "background"),
+        *_neumann_modes(distance <= radius, checks.count(inside, "inside", 0), "inside"),
+    ]
     orthonormal, _ = np.linalg.qr(np.stack([*edge, *modes]).reshape(len(edge) + len(modes), -1).T)
     return torch.from_numpy(orthonormal.T.reshape(-1, size, size).copy())
 
 
-def _neumann_modes(region: np.ndarray, count: int) -> np.ndarray:
+def _neumann_modes(region: np.ndarray, count: int, name: str) -> np.ndarray:
     """Eigenvectors of the smallest non-zero eigenvalues of the graph Laplacian of a region's pixels."""
+    import scipy.linalg  # here, because training works without it
+
+    modes = np.zeros((count, *region.shape))
+    if count == 0:
+        return modes
+    if count >= region.sum():
+        raise ValueError(f"{name} must be below the number of pixels of that region, {region.sum()}, got {count}")
     number = np.cumsum(region.ravel()).reshape(region.shape) - 1
     down, right = region[:-1] & region[1:], region[:, :-1] & region[:, 1:]
     laplacian = np.zeros((region.sum(), region.sum()))
     for a, b in ((number[:-1][down], number[1:][down]), (number[:, :-1][right], number[:, 1:][right])):
         laplacian[a, b] = laplacian[b, a] = -1
     np.fill_diagonal(laplacian, -laplacian.sum(0))
-    modes = np.zeros((min(count, len(laplacian) - 1), *region.shape))
-    modes[:, region] = np.linalg.eigh(laplacian)[1].T[1 : 1 + len(modes)]
+    modes[:, region] = scipy.linalg.eigh(laplacian, subset_by_index=[1, count])[1].T
     return modes
 
 
