@@ -72,7 +72,8 @@ CASES = {
     "3.2": (
         {"asymmetry_interval": [[0.3, 0.4], [0.5, 0.6]], "negative_fraction_interval": [[0.01, 0.02], [0.03, 0.04]],
          "null": {"asymmetry": [0.35, 0.51], "negative_fraction": [0.01, 0.03]}},
-        [{"asymmetry_interval": [[0.36, 0.4], [0.5, 0.6]]}, {"negative_fraction_interval": [[0.01, 0.02], [0.031, 0.04]]}],
+        [{"asymmetry_interval": [[0.36, 0.4], [0.5, 0.6]]},
+         {"negative_fraction_interval": [[0.01, 0.02], [0.031, 0.04]]}],
     ),
     "3.3": ({"sure": [1.0, 2], "mse": [1.29, 2], "standard_error": [0.1, 0.1]}, [{"mse": [1.31, 2]}]),
     "3.4": ({"sigma": [0.05, 0.1, 1], "ratio": [9, 1.14, 0.86]}, [{"ratio": [1, 1.16, 1]}, {"ratio": [1, 1, 0.84]}]),

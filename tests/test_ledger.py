@@ -43,7 +43,8 @@ def test_notebooks_that_record_at_once_lose_nothing(tmp_path):
 def test_a_ledger_of_the_first_edition(tmp_path):
     """Unchanged rules keep their measurement, without a null; changed ones keep it as their first rule."""
     first = [
-        {"id": "5.2", "figure": "5", "statement": "", "measured": {"cosine": 0.95}, "rule": "", "verdict": "reproduced"},
+        {"id": "5.2", "figure": "5", "statement": "", "measured": {"cosine": 0.95}, "rule": "",
+         "verdict": "reproduced"},
         {"id": "5.6", "figure": "13", "statement": "", "measured": {"cosine": 0.99}, "rule": "cosine > 0.95",
          "verdict": "reproduced"},
         {"id": "6.4", "figure": "", "statement": "", "measured": {"mse": 1.0, "mse_shuffled": 1.0}, "rule": "",

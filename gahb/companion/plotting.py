@@ -264,7 +264,7 @@ def basis_figure(fig: Figure, at: Analysis, sigma: float) -> None:
 
 
 def oracle_gains(ax: Axes, oracles: dict[float, dict[str, np.ndarray]]) -> None:
-    """Plot the oracle PSNR in several bases minus that in the DCT, with bands; see :func:`gahb.rivals.oracle_errors`."""
+    """Plot the oracle PSNR in several bases minus the DCT's, with bands; see :func:`gahb.rivals.oracle_errors`."""
     sigmas = list(oracles)
     for key, colour in (("adaptive", "shrinkage"), ("PCA", "train"), ("wavelets", "rival")):
         found = [stats.psnr_gain(oracles[s][key], oracles[s]["DCT"]) for s in sigmas]

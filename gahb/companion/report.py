@@ -41,7 +41,7 @@ AUTHORS = {"noise_distribution": "sqrt-uniform", "optimizer": "adam", "learning_
 TERMS = (
     "PSNR in dB, input PSNR: -20 log10 sigma; d: pixels of an image. Similarity: cosine, and *centered* with the mean "
     "of each image removed; a rule about similarities must hold for both. Effective rank: sum of the shrinkage factors "
-    "lambda_k. Asymmetry: norm(J - J^T) / norm(J) of the Jacobian J; negative fraction: the summed size of its negative "
+    "lambda_k. Asymmetry: norm(J - J^T) / norm(J) of the Jacobian J; negative fraction: the summed size of negative "
     "eigenvalues over that of the positive ones. Memorized fraction: those of samples that are less than a third "
     "as far from one training image as from the next. Bands and intervals: 95 %, by bootstrap over images. A claim "
     "about an angle or a rank is judged by the median or mean over images; 3.5, 5.5 and 5.6 are about one image."
