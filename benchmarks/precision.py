@@ -27,7 +27,7 @@ def main(faces):
     for precision in ("float32", "bfloat16"):
         how = scale.training | {"precision": precision, "images_seen": IMAGES_SEEN}
         net = gahb.train(images, gahb.Recipe(precision, {"class": "faces"}, **how))
-        tables[precision] = metrics.psnr_table(net, photographs.test, scale.sigmas, 0).mean(1)
+        tables[precision] = metrics.psnr_curve(net, photographs.test, scale.sigmas)
         seconds[precision] = net.history[-1]["seconds"]
     differences = tables["bfloat16"] - tables["float32"]
     lines = ["| input PSNR, dB | float32 | bfloat16 | difference |", "|---:|---:|---:|---:|"]

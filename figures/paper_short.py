@@ -9,7 +9,6 @@ samples of two networks from the same noise. Run with ``python figures/paper_sho
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from skimage import data, transform
 
@@ -39,13 +38,7 @@ print(
     f"lowest eigenvalue {float(shrinkage.min()):.2f}"
 )
 fig = plotting.new(plotting.WIDTH, 4.6)
-left, right = fig.subfigures(1, 2, width_ratios=[1, 1.25])
-top, bottom = left.subfigures(2, 1, height_ratios=[1, 1.6])
-plotting.image_row(top, at.images, ["clean", rf"noisy, $\sigma$ = {SIGMA}", "denoised"])
-plotting.decay(bottom.subplots(), shrinkage, at.coefficients)
-chosen = np.unique(np.geomspace(1, min(2 * rank, len(shrinkage)), 60).round().astype(int) - 1)
-chosen = chosen[np.linspace(0, len(chosen) - 1, 20).round().astype(int)]
-plotting.vector_grid(right, at.basis.vectors[chosen], plotting.shrinkage_titles(shrinkage, chosen))
+plotting.basis_figure(fig, at, SIGMA)
 plotting.save(
     fig, "public_face", FOLDER,
     made_by | {

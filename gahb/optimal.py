@@ -124,8 +124,9 @@ def wiener(train: Tensor) -> Callable[[float], Denoiser]:
         gains = values / (values + checks.positive(sigma, "sigma") ** 2)
 
         def denoiser(y: Tensor) -> Tensor:
+            flat = _flat(y, d)
             m, e, g = (value.to(y.device) for value in (center, vectors, gains))
-            return (m + (_flat(y, d) - m) @ e * g @ e.T).view(y.shape).to(y.dtype)
+            return (m + (flat - m) @ e * g @ e.T).view(y.shape).to(y.dtype)
 
         return denoiser
 

@@ -138,8 +138,9 @@ def oracle_errors(
         Squared errors per pixel: ``adaptive``, ``DCT``, ``PCA``, and ``wavelets``, the best of several by their mean.
     """
     checks.positive(sigma, "sigma")
+    checks.count(seed, "seed", 0)
     size, d = _square(images, "images").shape[-1], images[0].numel()
-    if train.shape[1:] != images.shape[1:]:
+    if checks.images(train, "train").shape[1:] != images.shape[1:]:
         raise ValueError(
             f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
         )

@@ -194,16 +194,16 @@ def slope_difference(
     interval : ndarray (2,)
         By bootstrap over images.
     """
-    errors, other = checks.array(errors, "errors", 2), checks.array(other, "other", 2)
+    errors, other = _squares(errors, dims=2), _squares(other, "other", 2)
     if errors.shape != other.shape:
         raise ValueError(f"errors and other must have the same shape, got {errors.shape} and {other.shape}")
     difference = _slopes(input_db, errors, low, high)[1] - _slopes(input_db, other, low, high)[1]
     return float(difference.mean()), confidence_interval(difference)
 
 
-def _squares(errors: ArrayLike, name: str = "errors") -> np.ndarray:
+def _squares(errors: ArrayLike, name: str = "errors", dims: int | None = None) -> np.ndarray:
     """Squared errors as an array."""
-    errors = checks.array(errors, name)
+    errors = checks.array(errors, name, dims)
     if (errors < 0).any():
         raise ValueError(f"{name} must be squared errors, of at least 0, got {errors.min():g}")
     return errors

@@ -27,7 +27,7 @@ from helpers import (
 )
 
 from gahb._util.signals import interruptible
-from gahb.companion import claims, plotting
+from gahb.companion import ledger, plotting
 from gahb.companion.cli import main
 from gahb.training import loop, step, store
 from gahb.training.loop import TrainingFailed, TrainingStopped
@@ -128,7 +128,7 @@ def beside_the_figures(name, text):
 
     def provoke(tmp_path):
         folder = tmp_path / "figures" / "smoke"
-        claims.record("5.2", {"cosine": 0.95}, "smoke", folder)
+        ledger.record("5.2", {"cosine": 0.95}, "smoke", folder)
         plotting.note(folder, lambda record: record.update(scale={"name": "smoke"}))
         (folder / name).write_bytes(text.encode("latin-1"))
         if name == "claims.json":

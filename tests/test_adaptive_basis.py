@@ -114,7 +114,7 @@ def test_asymmetry_of_leading_pairs_is_an_estimate_of_the_whole():
 
 @pytest.mark.parametrize("which", NETWORKS)
 def test_singular_expansion_of_a_network_is_the_network(which):
-    """Its terms are those of numpy's SVD and sum to f(y); those of the eigenvectors sum to the symmetric part of it."""
+    """Its terms are those of numpy's SVD, and sum to f(y); those of the eigenvectors lack the antisymmetric part."""
     f, y = network(which)
     matrix, output = row_by_row(f, y).numpy(), f(y).detach().flatten().numpy()
     basis = adaptive_basis(f, y, kind="singular")

@@ -118,7 +118,7 @@ def test_time_is_counted_by_what_a_notebook_calls(tmp_path):
         ("/x/torch/utils/_contextlib.py", "decorate_context", "sampling"),
         ("/x/gahb/companion/plotting.py", "decay", "drawing"),
         ("/x/matplotlib/axes/_axes.py", "plot", "drawing"),
-        ("/x/gahb/metrics.py", "psnr_table", "evaluation"),
+        ("/x/gahb/metrics.py", "squared_errors", "evaluation"),
         ("/x/numpy/metrics.py", "mean", "the rest"),
         ("<frozen importlib._bootstrap>", "_find_and_load", "imports"),
     ],

@@ -8,7 +8,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gahb.companion import claims, scales
+from gahb.companion import ledger, scales
+from gahb.companion.claims import CLAIMS
 from gahb.companion.cli import main
 from gahb.training import parallel
 from gahb.training.loop import TrainingFailed
@@ -165,14 +166,20 @@ def test_a_process_that_dies_gets_a_sentence(monkeypatch, tmp_path):
 
 
 def test_claims_are_judged_from_the_ledger(tmp_path):
-    claims.record("5.2", {"cosine": 0.95}, "laptop", tmp_path / "laptop")
+    null = {"name": "tangent space of another disk", "cosine": 0.1}
+    ledger.record("5.2", {"cosine": 0.97}, "laptop", tmp_path / "laptop", null, [0.96, 0.98])
     lines = run("claims", "--scale", "laptop", "--figures", tmp_path).output.splitlines()
-    assert len(lines) == len(claims.CLAIMS)
+    assert len(lines) == len(CLAIMS)
     assert [line for line in lines if "not tested" not in line] == [
         "5.2  reproduced      The top five vectors span the tangent space."
     ]
-    ledger = tmp_path / "laptop" / "claims.json"
-    rows = json.loads(ledger.read_text())
-    next(row for row in rows if row["id"] == "5.2")["measured"]["cosine"] = 0.5
-    ledger.write_text(json.dumps(rows))
+    path = tmp_path / "laptop" / "claims.json"
+    rows = json.loads(path.read_text())
+    row = next(row for row in rows if row["id"] == "5.2")
+    row["measured"]["cosine"] = 0.5
+    path.write_text(json.dumps(rows))
     assert "5.2  not reproduced" in run("claims", "--scale", "laptop", "--figures", tmp_path).output
+    row["null"] = None
+    path.write_text(json.dumps(rows))
+    shown = run("claims", "--scale", "laptop", "--figures", tmp_path).output
+    assert "(its null is not measured: tangent space of another disk)" in shown

@@ -145,7 +145,7 @@ def test_modes_of_a_rectangle_are_cosines():
 
 
 def test_harmonics_turn_with_the_disk():
-    """A quarter turn about the centre of a disk keeps the span of its waves; a transposition moves the disk."""
+    """A quarter turn of a centered disk keeps the span of its waves; a transposition moves the disk."""
     middle = (SIZE - 1) / 2
     waves = disk_harmonics([middle, middle, 6, 1, 0], SIZE, background=0, inside=0)
     assert spanned(torch.rot90(waves, 1, (1, 2)), waves) < 1e-12

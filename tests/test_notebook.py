@@ -4,9 +4,11 @@ import inspect
 import json
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 
-from gahb.companion import notebook, plotting
+from gahb.companion import ledger, notebook, plotting, report
 from gahb.companion.reproduce import run_notebook
 from gahb.training import Recipe
 
@@ -62,7 +64,7 @@ def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):
         return run.network(Recipe(kind, data, network_kwargs={"depth": 2, "channels": 2}, images_seen=2, batch_size=2))
 
     def names(**options):
-        run.save(plotting.new(1, 1), "figure", **options)
+        run.save(plotting.new(1, 1), "figure", "Figure 1", "A figure.", **options)
         made_by = json.loads((run.figures / "provenance.json").read_text())["figures"]["figure"]
         return [name.rpartition("-")[0] for name in made_by["networks"]]
 
@@ -77,6 +79,24 @@ def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):
     run.finish()
     about = json.loads((run.figures / "provenance.json").read_text())["notebooks"]["test"]
     assert [name.rpartition("-")[0] for name in about["networks"]] == ["disks", "ray", "sinusoids"]
+
+
+def test_a_figure_has_its_caption_and_a_claim_its_null_in_the_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plotting, "show", lambda *arguments: None)
+    run = notebook.start("05_x", "laptop", str(tmp_path), figures=tmp_path, device="cpu")
+    run.save(plotting.new(1, 1), "fig05_x", "Figure 5: disks", "Five vectors.", ["5.2"])
+    null = {"name": "another disk", "cosine": np.float32(0.1)}
+    run.claim("5.2", null=null, interval=np.array([0.96, 0.98]), chosen_after="their number", cosine=torch.tensor(0.97))
+    printed = capsys.readouterr().out
+    assert printed.startswith("claim 5.2 (reproduced)\n") and "null: name another disk; cosine 0.1\n" in printed
+    row = ledger.read(run.figures)["5.2"]
+    assert row["measured"] == {"cosine": pytest.approx(0.97)} and row["interval"] == [0.96, 0.98]
+    assert row["chosen_after"] == "their number"
+    text = report.report(run.figures)
+    assert (
+        "### Figure 5: disks\n\n![Figure 5: disks](fig05_x.png)\n\nFive vectors. Made by `05_x`.\n\n- The top" in text
+    )
+    assert text.endswith("(claim 5.2) Here: **reproduced**.\n")
 
 
 def write_notebook(path, *cells):

@@ -8,7 +8,7 @@ import jupytext
 import nbformat
 import pytest
 
-from gahb.companion import claims, notebook, report, scales
+from gahb.companion import claims, ledger, notebook, scales
 from gahb.companion.reproduce import notebooks, reproduce
 from gahb.training import store
 
@@ -62,9 +62,12 @@ def test_every_figure_is_made_and_in_the_report(smoke):
     made = {path.stem for path in (smoke["figures"] / "smoke").glob("*.png")}
     assert made == {path.stem for path in (smoke["figures"] / "smoke").glob("*.pdf")}
     assert {name[:5] for name in made} == FIGURES
-    assert made | {"fig03d_released"} == set(report.CAPTIONS)
     assert all(f"({name}.png)" in text for name in made)
     assert all(f"| {claim.id} |" in text for claim in claims.CLAIMS)
+    figures = json.loads((smoke["figures"] / "smoke" / "provenance.json").read_text())["figures"]
+    assert figures.keys() == made
+    assert all(about["title"] and about["caption"] for about in figures.values())
+    assert {id for about in figures.values() for id in about["claims"]} <= {claim.id for claim in claims.CLAIMS}
 
 
 @pytest.mark.slow
@@ -85,6 +88,7 @@ def test_ledger_lists_every_claim_with_its_measurement(smoke):
     assert [row["id"] for row in rows] == [claim.id for claim in claims.CLAIMS]
     assert {row["verdict"] for row in rows} == {"not tested"}  # smoke judges nothing
     assert all(row["measured"] for row in rows)
+    assert [row["id"] for row in rows if row["kind"] == "evidence" and not row["null"]] == []
 
 
 @pytest.mark.slow
@@ -115,8 +119,8 @@ def test_second_run_trains_nothing_and_measures_the_same(smoke, tmp_path):
     folders = {"store": smoke["store"], "figures": tmp_path / "figures", "runs": tmp_path / "runs"}
     assert reproduce("smoke", ["06"], echo=lambda line: None, **folders) == []
     assert {p: p.stat().st_mtime_ns for p in smoke["store"].glob("*/weights.safetensors")} == before
-    once, again = claims.read(smoke["figures"] / "smoke"), claims.read(tmp_path / "figures" / "smoke")
-    assert again["6.3"]["rank"] == pytest.approx(once["6.3"]["rank"], rel=1e-3)
+    once, again = (ledger.read(figures / "smoke")["6.3"] for figures in (smoke["figures"], tmp_path / "figures"))
+    assert again["measured"]["rank"] == pytest.approx(once["measured"]["rank"], rel=1e-3)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from gahb.companion import claims, report, scales
+from gahb.companion import claims, ledger, report, scales
 from gahb.training.store import project
 
 REPORTS = [project() / "figures" / scale / "report.md" for scale in ("laptop", "paper-short")]
@@ -21,8 +21,8 @@ def test_each_verdict_follows_from_what_was_measured(path):
     assert list(rows) == [claim.id for claim in claims.CLAIMS]
     for claim in claims.CLAIMS:
         row = rows[claim.id]
-        assert row["verdict"] == claims.verdict(claim, row["measured"], path.parent.name), claim.id
-        assert (row["statement"], row["rule"]) == (claim.statement, claim.rule)
+        assert (row["verdict"], row["reason"]) == ledger.verdict(claim, row, path.parent.name), claim.id
+        assert (row["kind"], row["statement"], row["rule"]) == (claim.kind, claim.statement, claim.rule)
 
 
 def test_settings_and_networks_are_those_of_the_scale(path):

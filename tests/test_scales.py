@@ -1,6 +1,7 @@
 """Scales and recipes: the paper's own settings, and one identity for each network."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,6 +53,10 @@ def test_recipes_train_on_what_they_say(smoke):
     for part in ("S1", "S2"):
         images = scales.training_images(scales.photograph_recipe(scale, faces, part, 10), faces)
         assert torch.equal(images.float() / 255, getattr(faces, part)[:10])
+    twin, other = scales.photograph_recipe(scale, faces, "S2"), scales.other_seed_recipe(scale, faces)
+    assert torch.equal(scales.training_images(other, faces), scales.training_images(twin, faces))
+    assert (other.seed, other.name) == (twin.seed + 1, "faces-S2-other-seed-N40")
+    assert replace(other, seed=twin.seed, name=twin.name) == twin
     ordinary = scales.training_images(scales.photograph_recipe(scale, faces, "S1"), faces)
     shuffled = scales.training_images(scales.shuffled_recipe(scale, faces), faces)
     assert len(ordinary) == len(shuffled) == scale.face_N[-1]
@@ -75,7 +80,11 @@ def test_seed_changes_every_recipe(smoke):
     ("only", "chosen"),
     [
         (["faces-S1-N1"], ["faces-S1-N1"]),
-        (["faces-S1-N1", "faces-S2"], ["faces-S1-N1", "faces-S2-N1", "faces-S2-N10", "faces-S2-N40"]),
+        (
+            ["faces-S1-N1", "faces-S2"],
+            ["faces-S1-N1", "faces-S2-N1", "faces-S2-N10", "faces-S2-N40", "faces-S2-other-seed-N40"],
+        ),
+        (["faces-S2-N*"], ["faces-S2-N1", "faces-S2-N10", "faces-S2-N40"]),
         (["faces-S1-*"], ["faces-S1-N1", "faces-S1-N10", "faces-S1-N40"]),
         (["shuffled", "ray"], ["ray-N1000", "shuffled-N40"]),
         ([], scales.names(scales.get("smoke"))),
