@@ -30,7 +30,9 @@ def test_settings_and_networks_are_those_of_the_scale(path):
     scale = scales.get(path.parent.name)
     assert record["scale"] == scales.settings(scale)
     used = {name.rsplit("-", 1)[0] for notebook in record["notebooks"].values() for name in notebook["networks"]}
-    assert used == set(scales.names(scale))
+    # paper-short was measured before S2 was trained from another seed too
+    later = {"faces-S2-other-seed-N10000"} if path.parent.name == "paper-short" else set()
+    assert used == set(scales.names(scale)) - later
 
 
 def test_links_lead_somewhere_and_no_path_is_of_a_machine(path):
