@@ -182,10 +182,12 @@ def slope_difference(
 
     Parameters
     ----------
-    input_db, errors, low, high
+    input_db, errors
         As for :func:`fit_slope`.
     other : array (S, B)
         Squared errors of the other denoiser.
+    low, high
+        As for :func:`fit_slope`.
 
     Returns
     -------
