@@ -183,9 +183,10 @@ SUFFIXES = ("", "_centered")
 # %%
 rows = ("closest in S1", "sample, S1", "sample, S2", "closest in S2")
 lowest = min(similarity[N][key].min() for N in Ns for key in ("pair", "nearest"))
-fig = plotting.new(plotting.WIDTH, 5.4)
-columns = fig.subfigures(1, len(Ns), width_ratios=[1.35] + [1] * (len(Ns) - 1))
-for column, N in zip(columns, Ns, strict=True):
+
+
+def draw_column(column, N):
+    """Two samples of each network, the closest training images, and the similarities."""
     top, bottom = column.subfigures(2, 1, height_ratios=[3, 1])
     axes = top.subplots(4, 2)
     for i in range(2):
@@ -199,6 +200,13 @@ for column, N in zip(columns, Ns, strict=True):
     top.suptitle(f"N = {N:,}", fontsize=10)
     groups = {key: similarity[N][key] for key in ("pair", "nearest")}
     plotting.histograms(bottom.subplots(), groups, bins=np.linspace(lowest, 1, 31), xlabel="cosine")
+
+
+# %%
+fig = plotting.new(plotting.WIDTH, 5.4)
+columns = fig.subfigures(1, len(Ns), width_ratios=[1.35] + [1] * (len(Ns) - 1))
+for column, N in zip(columns, Ns, strict=True):
+    draw_column(column, N)
 fig.legend(
     *plotting.keys(pair="samples of S1 and S2", nearest="sample and training set"), loc="outside lower center", ncols=2
 )
@@ -216,28 +224,43 @@ run.save(
 
 # %%
 colours = plotting.ladder(Ns)
+excess = {key: [similarity[N]["nearest" + key] - similarity[N]["unseen" + key] for N in Ns] for key in SUFFIXES}
+
+
+def draw_variance(left):
+    for N in Ns:
+        left.plot(sigmas, ratio[N], "o-", ms=3, color=colours[N], label=f"N = {N:,}")
+    left.plot(sigmas, ratio_other_seed, "x", ms=5, color=colours[N_most], label="S2, other seed")
+    left.plot(sigmas, ratio_linear[N_most], ":", color=plotting.COLOURS["rival"], label=f"Wiener, N = {N_most:,}")
+    left.set(xscale="log", yscale="log", ylim=(1e-5, 3), xlabel=r"$\sigma$", title="model variance / error")
+    left.invert_xaxis()
+
+
+def draw_similarity(middle):
+    for key, label in (("pair", "S1 and S2"), ("nearest", "training set"), ("unseen", "unseen faces")):
+        ends_of = np.array([stats.confidence_interval(similarity[N][key + "_centered"], np.median) for N in Ns])
+        values = np.array([medians[N][key + "_centered"] for N in Ns])
+        plotting.error_bars(middle, Ns, values, ends_of.T, plotting.COLOURS[key], label)
+    pairs = [linear_medians[N]["pair_centered"] for N in Ns]
+    middle.plot(Ns, pairs, ":", color=plotting.COLOURS["rival"], label="Gaussian pairs")
+    middle.set(xscale="log", xlabel="training images N", title="median similarity, centered")
+
+
+# %%
+def draw_excess(right):
+    for key, label, mark in (("", "plain", "o-"), ("_centered", "centered", "s--")):
+        ends_of = np.array([stats.confidence_interval(values, np.median) for values in excess[key]])
+        values = np.array([np.median(values) for values in excess[key]])
+        plotting.error_bars(right, Ns, values, ends_of.T, plotting.COLOURS["nearest"], label, mark)
+    right.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    right.set(xscale="log", xlabel="training images N", title="training set minus unseen")
+
+
 fig = plotting.new(plotting.WIDTH, 3.6)
 left, middle, right = fig.subplots(1, 3)
-for N in Ns:
-    left.plot(sigmas, ratio[N], "o-", ms=3, color=colours[N], label=f"N = {N:,}")
-left.plot(sigmas, ratio_other_seed, "x", ms=5, color=colours[N_most], label="S2, other seed")
-left.plot(sigmas, ratio_linear[N_most], ":", color=plotting.COLOURS["rival"], label=f"Wiener, N = {N_most:,}")
-left.set(xscale="log", yscale="log", ylim=(1e-5, 3), xlabel=r"$\sigma$", title="model variance / error")
-left.invert_xaxis()
-for key, label in (("pair", "S1 and S2"), ("nearest", "training set"), ("unseen", "unseen faces")):
-    ends_of = np.array([stats.confidence_interval(similarity[N][key + "_centered"], np.median) for N in Ns])
-    values = np.array([medians[N][key + "_centered"] for N in Ns])
-    plotting.error_bars(middle, Ns, values, ends_of.T, plotting.COLOURS[key], label)
-pairs = [linear_medians[N]["pair_centered"] for N in Ns]
-middle.plot(Ns, pairs, ":", color=plotting.COLOURS["rival"], label="Gaussian pairs")
-middle.set(xscale="log", xlabel="training images N", title="median similarity, centered")
-excess = {key: [similarity[N]["nearest" + key] - similarity[N]["unseen" + key] for N in Ns] for key in SUFFIXES}
-for key, label, mark in (("", "plain", "o-"), ("_centered", "centered", "s--")):
-    ends_of = np.array([stats.confidence_interval(values, np.median) for values in excess[key]])
-    values = np.array([np.median(values) for values in excess[key]])
-    plotting.error_bars(right, Ns, values, ends_of.T, plotting.COLOURS["nearest"], label, mark)
-right.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-right.set(xscale="log", xlabel="training images N", title="training set minus unseen")
+draw_variance(left)
+draw_similarity(middle)
+draw_excess(right)
 for ax in (left, middle, right):
     ax.legend(fontsize=7)
 run.save(
@@ -278,6 +301,7 @@ run.claim(
 )  # fmt: skip
 
 
+# %%
 def memorized(part):
     ratio = gahb.nearest(ends["S1", more], train[part][:more], centered=True).distance_ratio
     return (ratio < 1 / 3).cpu().numpy().astype(float)
@@ -291,6 +315,7 @@ run.claim(
 )  # fmt: skip
 
 
+# %%
 def null_of_pairs(table):
     percentile = {f"pair_95{suffix}": np.quantile(table["other_noise" + suffix], 0.95) for suffix in SUFFIXES}
     return {"name": "one network, two noise images"} | percentile
@@ -322,6 +347,8 @@ run.claim(
     interval=stats.confidence_interval(kurtosis["network"].mean(1)),
     null={"name": "samples of the Gaussian model", "kurtosis": means["rival"]},
 )  # fmt: skip
+
+# %%
 fig = plotting.new(5.4, 3.2)
 ax = fig.subplots()
 k = np.arange(20, 20 + kurtosis["test"].shape[1])

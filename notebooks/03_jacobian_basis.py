@@ -234,6 +234,8 @@ def measures(at, other):
 at_level = found[sigma]
 table = np.array([measures(a, b) for a, b in zip(at_level, at_level[1:] + at_level[:1], strict=True)]).T
 kept, adaptive, of_dct, of_pca, spearman, own, other, fixed = table
+
+# %%
 run.claim(
     "3.5", rank=kept.mean(), d=d, fraction=adaptive.mean(), sigma=sigma, images=count, **about,
     interval=stats.confidence_interval(np.stack([adaptive - of_dct, adaptive - of_pca])).T,
@@ -277,8 +279,11 @@ def loss_db(expanded):
 
 
 expanded = {level: expansions(network, found[level]) for level in levels}
+terms, at = np.arange(1, d + 1), expanded[sigma]
 losses = [loss_db(expanded[level]) for level in levels]
 of_released = None if theirs is None else [loss_db(expansions(released, theirs[level])) for level in levels]
+
+# %%
 half_rank = max(1, int(kept.mean() / 2))
 aligned = [float(np.median(expanded[level]["alignment"][:, :half_rank])) for level in levels]
 
@@ -299,7 +304,6 @@ run.claim(
 # %%
 fig = plotting.new(plotting.WIDTH, 3.2)
 left, middle, right = fig.subplots(1, 3)
-terms, at = np.arange(1, d + 1), expanded[sigma]
 for key, colour, label in (("symmetric", "shrinkage", "eigenvectors"), ("singular", "singular", "singular vectors")):
     left.plot(terms, stats.psnr(at[key], 0), color=plotting.COLOURS[colour], label=label)
 left.axhline(stats.psnr(at["whole"]), **plotting.OPTIMAL | {"label": "f(y)"})

@@ -124,26 +124,37 @@ run.claim(
 
 # %%
 colours = plotting.ladder(alphas, "plasma")
+
+
+def draw_curves(left, middle):
+    for alpha in alphas:
+        plotting.banded(left, input_db, errors[alpha], colours[alpha], rf"$\alpha$ = {alpha:g}")
+        at = np.mean(ranges[alpha])
+        plotting.optimal_line(left, ranges[alpha], alpha / (alpha + 1), (at, slopes[alpha].at(at)), colours[alpha])
+        gain, interval = stats.psnr_gain(errors[alpha], of_wavelets[alpha])
+        plotting.with_interval(middle, input_db, gain, interval, colours[alpha])
+    plotting.psnr_axes(left, "network (dashed: optimal slope)")
+    left.legend(fontsize=8)
+    middle.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    middle.set(xlabel=plotting.INPUT_PSNR, ylabel="gain (dB)", title="network minus wavelets")
+
+
+def draw_slopes(right):
+    for table, key, label in ((slopes, "network", "network"), (wavelet_slopes, "rival", "wavelets")):
+        values, spread = np.transpose([(table[a].slope, 2 * table[a].error) for a in alphas])
+        right.errorbar(alphas, values, spread, fmt="o", ms=4, color=plotting.COLOURS[key], label=label)
+    grid = np.linspace(min(alphas), max(alphas), 50)
+    right.plot(grid, grid / (grid + 1), label=r"$\alpha / (\alpha + 1)$", **plotting.OPTIMAL)
+    right.set(xlabel=r"regularity $\alpha$", title="slopes")
+    right.legend(fontsize=8)
+
+
+# %%
 fig = plotting.new(plotting.WIDTH, 5.6)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1.3, 1])
 left, middle, right = top.subplots(1, 3, width_ratios=[1.2, 1.2, 1])
-for alpha in alphas:
-    plotting.banded(left, input_db, errors[alpha], colours[alpha], rf"$\alpha$ = {alpha:g}")
-    at = np.mean(ranges[alpha])
-    plotting.optimal_line(left, ranges[alpha], alpha / (alpha + 1), (at, slopes[alpha].at(at)), colours[alpha])
-    gain, interval = stats.psnr_gain(errors[alpha], of_wavelets[alpha])
-    plotting.with_interval(middle, input_db, gain, interval, colours[alpha])
-plotting.psnr_axes(left, "network (dashed: optimal slope)")
-left.legend(fontsize=8)
-middle.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-middle.set(xlabel=plotting.INPUT_PSNR, ylabel="gain (dB)", title="network minus wavelets")
-for table, key, label in ((slopes, "network", "network"), (wavelet_slopes, "rival", "wavelets")):
-    values, spread = np.transpose([(table[a].slope, 2 * table[a].error) for a in alphas])
-    right.errorbar(alphas, values, spread, fmt="o", ms=4, color=plotting.COLOURS[key], label=label)
-grid = np.linspace(min(alphas), max(alphas), 50)
-right.plot(grid, grid / (grid + 1), label=r"$\alpha / (\alpha + 1)$", **plotting.OPTIMAL)
-right.set(xlabel=r"regularity $\alpha$", title="slopes")
-right.legend(fontsize=8)
+draw_curves(left, middle)
+draw_slopes(right)
 shown = [a for a in (4.0, 2.0) if a in alphas]
 for row, alpha in zip(bottom.subfigures(len(shown), 1), shown, strict=True):
     at = gahb.analyse(networks[alpha], test[alpha][0], 0.15, run.seed)

@@ -107,30 +107,32 @@ run.claim(
 # %%
 chosen = int(np.argmax(contrast[:16]))
 disk = disks[chosen]
+names = [f"tangent: {name}" for name in ("row", "column", "radius", "foreground", "background")]
+waves = [rf"edge, $\{wave} {m}\theta$" for m in (2, 3) for wave in ("cos", "sin")]
+some_harmonics = torch.cat([harmonics[chosen][:4], harmonics[chosen][14:15]])
+
+
+def draw_gain(ax):
+    """PSNR relative to the input, of the network and of the projection."""
+    for table, key, label in (
+        (errors, "network", f"network, slope {slope.slope:.2f}"),
+        (of_projection, "optimal", "tangent projection, slope 1"),
+    ):
+        plotting.banded(ax, input_db, table, plotting.COLOURS[key], label, minus_input=True)
+    ax.set(xlabel=plotting.INPUT_PSNR, ylabel="output minus input PSNR (dB)")
+    ax.legend(fontsize=8)
+
+
+# %%
 fig = plotting.new(plotting.WIDTH, 7.4)
 top, middle, bottom, last = fig.subfigures(4, 1, height_ratios=[1.7, 0.8, 1.5, 0.8])
 a, b, c = top.subfigures(1, 3, width_ratios=[1.2, 1, 1])
 plotting.image_row(a, disk.images, ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"])
 plotting.decay(b.subplots(), disk.basis.shrinkage.cpu(), disk.coefficients.cpu())
-ax = c.subplots()
-for table, key, label in (
-    (errors, "network", f"network, slope {slope.slope:.2f}"), (of_projection, "optimal", "tangent projection, slope 1")
-):  # fmt: skip
-    plotting.banded(ax, input_db, table, plotting.COLOURS[key], label, minus_input=True)
-ax.set(xlabel=plotting.INPUT_PSNR, ylabel="output minus input PSNR (dB)")
-ax.legend(fontsize=8)
-names = ["row", "column", "radius", "foreground", "background"]
-plotting.vector_grid(middle, tangents[chosen], [f"tangent: {name}" for name in names])
+draw_gain(c.subplots())
+plotting.vector_grid(middle, tangents[chosen], names)
 plotting.vector_grid(bottom, disk.basis.vectors[:10].cpu(), plotting.shrinkage_titles(disk.basis.shrinkage[:10]))
-edge, modes = harmonics[chosen][:4], harmonics[chosen][14:15]
-titles = [
-    r"edge, $\cos 2\theta$",
-    r"edge, $\sin 2\theta$",
-    r"edge, $\cos 3\theta$",
-    r"edge, $\sin 3\theta$",
-    "background",
-]
-plotting.vector_grid(last, torch.cat([edge, modes]), titles)
+plotting.vector_grid(last, some_harmonics, [*waves, "background"])
 run.save(
     fig, "fig05_disks", "Figure 5",
     "A disk, noisy and denoised; shrinkage factors and coefficients; PSNR relative to the input, for the "
@@ -159,6 +161,8 @@ run.claim(
     interval=stats.confidence_interval(rank_at).T,
     null={"name": "projection on the tangent space", "rank": [5.0] * len(levels)},
 )  # fmt: skip
+
+# %%
 fig = plotting.new(5.4, 3.2)
 ax = fig.subplots()
 for values, key, label in ((rank_at, "shrinkage", "effective rank"), (count_at, "network", r"factors above 0.1")):

@@ -87,31 +87,35 @@ unshuffled = datasets.unshuffled(vectors)[:, 0]
 # ## Figure 6
 
 # %%
+titles = ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"]
+pictures = [datasets.shuffled(face.clean)[0].cpu(), noisy[0].cpu(), face.images[2]]
+of_shuffled, of_faces = (plotting.shrinkage_titles(b.shrinkage[:8]) for b in (basis, face.basis))
+rows = [*vectors[:8, 0].cpu(), *unshuffled[:8].cpu(), *face.basis.vectors[:8].cpu()]
+shown = (
+    ("faces", face.basis, errors, slope, "network"),
+    ("shuffled", basis, shuffled_errors, shuffled_slope, "shuffled"),
+)
+
+
+def draw_panels(decay, curves):
+    """Shrinkage factors and PSNR relative to the input, of both networks."""
+    for name, found, table, fit, key in shown:
+        plotting.decay(decay, found.shrinkage.cpu(), None, name, plotting.COLOURS[key])
+        label = f"{name}, slope {fit.slope:.2f}"
+        plotting.banded(curves, input_db, table, plotting.COLOURS[key], label, minus_input=True)
+    curves.set(xlabel=plotting.INPUT_PSNR, ylabel="output minus input PSNR (dB)")
+    for ax in (decay, curves):
+        ax.legend(fontsize=8)
+
+
+# %%
 fig = plotting.new(plotting.WIDTH, 6.6)
 top, bottom = fig.subfigures(2, 1, height_ratios=[1, 1.1])
 a, b, c = top.subfigures(1, 3, width_ratios=[0.9, 1, 1])
 above, below = a.subfigures(2, 1)
-titles = ["clean", rf"noisy, $\sigma$ = {sigma}", "denoised"]
 plotting.image_row(above, [*face.images[:2], denoised[0].cpu()], titles)
-pictures = [datasets.shuffled(face.clean)[0].cpu(), noisy[0].cpu(), face.images[2]]
 plotting.image_row(below, pictures, ["shuffled", "noisy", "faces' network"])
-ax = b.subplots()
-plotting.decay(ax, basis.shrinkage.cpu(), None, "shuffled faces", plotting.COLOURS["shuffled"])
-plotting.decay(ax, face.basis.shrinkage.cpu(), None, "faces", plotting.COLOURS["network"])
-ax.legend(fontsize=8)
-ax = c.subplots()
-for table, key, label in (
-    (errors, "network", f"faces, slope {slope.slope:.2f}"),
-    (shuffled_errors, "shuffled", f"shuffled, slope {shuffled_slope.slope:.2f}"),
-):
-    plotting.banded(ax, input_db, table, plotting.COLOURS[key], label, minus_input=True)
-ax.set(xlabel=plotting.INPUT_PSNR, ylabel="output minus input PSNR (dB)")
-ax.legend(fontsize=8)
-of_shuffled, of_faces = (
-    plotting.shrinkage_titles(basis.shrinkage[:8]),
-    plotting.shrinkage_titles(face.basis.shrinkage[:8]),
-)
-rows = [*vectors[:8, 0].cpu(), *unshuffled[:8].cpu(), *face.basis.vectors[:8].cpu()]
+draw_panels(b.subplots(), c.subplots())
 axes = plotting.vector_grid(bottom, rows, of_shuffled + [""] * 8 + of_faces, 8)
 for ax, title in zip(axes[::8], ("shuffled", "unshuffled", "faces"), strict=True):
     ax.set_ylabel(title, fontsize=8)

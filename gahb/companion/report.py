@@ -89,7 +89,11 @@ def report(folder: str | Path) -> str:
         claims_table([row for row in rows if row["kind"] == "identity"]),
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else "",
         "## Figures",
-        *(_figure(name, made, rows) for name, made in sorted(provenance.get("figures", {}).items())),
+        *(
+            _figure(name, made, rows)
+            for name, made in sorted(provenance.get("figures", {}).items())
+            if (folder / f"{name}.png").is_file()
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
