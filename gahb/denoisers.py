@@ -51,6 +51,11 @@ class BiasFreeBatchNorm(nn.Module):
     The standard deviation is about the mean, which is not subtracted. In training mode it is
     that of the batch, and updates a running average with momentum 0.1. In evaluation mode it is
     the running average, which makes the layer linear.
+
+    Parameters
+    ----------
+    channels : int
+        C, the number of channels of the features.
     """
 
     momentum, eps = 0.1, 1e-5
@@ -315,6 +320,18 @@ def evaluating(denoiser: Denoiser, dtype: torch.dtype | None = None) -> Iterator
     A network is put in evaluation mode with frozen parameters; a network whose floating type is
     not ``dtype`` is copied to it first. TF32 is off inside, because its rounding changes
     Jacobians. Any other function raises if its output is not a batch of the shape of its input.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        A network, or any function of noisy images (B, C, H, W).
+    dtype : torch.dtype, optional
+        Floating type to which a network is copied; its own if left out.
+
+    Yields
+    ------
+    Denoiser
+        (B, C, H, W) -> (B, C, H, W).
     """
     if not callable(denoiser):
         raise TypeError(f"denoiser must be a function of y, got {type(denoiser).__name__}")

@@ -13,7 +13,7 @@ import torch
 from helpers import fill, gray_pictures, picture
 from PIL import Image
 
-from gahb.companion import notebook, scales
+from gahb.companion import notebook, scales, tasks
 from gahb.datasets import _readers, faces, scenes
 
 NAMES = [f"{i}.png" for i in range(8)]
@@ -174,22 +174,21 @@ def prepared(monkeypatch):
 )
 def test_only_photographs_that_are_needed_are_prepared(only, sources, prepared, tmp_path):
     smoke = scales.get("smoke")
-    names = [recipe.name for recipe, _ in scales.tasks(smoke, only, store=tmp_path)]
+    names = [recipe.name for recipe, _ in tasks.of_scale(smoke, only, store=tmp_path)]
     assert names == [name for name in scales.names(smoke) if name.startswith(tuple(only))]
     assert prepared == [f"the {source} inside scikit-image" for source in sources]
 
 
 def test_notebooks_and_trainings_use_the_same_photographs(prepared, tmp_path):
     store, figures = str(tmp_path / "store"), str(tmp_path / "figures")
-    tasks = {
-        recipe.name: images for recipe, images in scales.tasks(scales.get("smoke"), ["faces-S1", "scenes"], store=store)
-    }
+    found = tasks.of_scale(scales.get("smoke"), ["faces-S1", "scenes"], store=store)
+    images_of = {recipe.name: images for recipe, images in found}
     both = ["the faces inside scikit-image", "the scenes inside scikit-image"]
     assert prepared == both
     for name in ("01_memorization_transition", "02_model_variance"):
         run = notebook.start(name, store=store, figures=figures)
         recipe = scales.photograph_recipe(run.scale, run.faces(), "S1")
         assert run.scenes().manifest["kind"] == "scenes"
-        assert torch.equal(scales.training_images(recipe, run.faces()), tasks[recipe.name])
+        assert torch.equal(scales.training_images(recipe, run.faces()), images_of[recipe.name])
     assert prepared == both
     assert len(kept(tmp_path / "store" / "photographs")) == 4

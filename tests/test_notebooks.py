@@ -87,23 +87,9 @@ def test_ledger_lists_every_claim_with_its_measurement(smoke):
     rows = json.loads((smoke["figures"] / "smoke" / "claims.json").read_text())
     assert [row["id"] for row in rows] == [claim.id for claim in claims.CLAIMS]
     assert {row["verdict"] for row in rows} == {"not tested"}  # smoke judges nothing
-    assert all(row["measured"] for row in rows)
-    assert [row["id"] for row in rows if row["kind"] == "evidence" and not row["null"]] == []
-
-
-@pytest.mark.slow
-def test_executed_notebooks_are_pages_beside_their_figures(smoke):
-    folder = smoke["figures"] / "smoke" / "notebooks"
-    assert {path.stem for path in folder.glob("*.md")} == {path.stem for path in NOTEBOOKS}
-    shown = set()
-    for page in folder.glob("*.md"):
-        text = page.read_text()
-        pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text)
-        assert pictures and all((folder / picture).is_file() for picture in pictures)
-        shown |= {(folder / picture).resolve().stem for picture in pictures}
-        assert str(smoke["figures"]) not in text and str(smoke["store"]) not in text  # no paths of this machine
-        assert "widget" not in text.lower().replace("ipywidgets", "")
-    assert shown >= {path.stem for path in (smoke["figures"] / "smoke").glob("fig*.png")}
+    assert [row["id"] for row in rows if not row["measured"]] == ["4.6"]  # of images of 64x64 or more
+    without_null = [row["id"] for row in rows if row["kind"] == "evidence" and not row["null"]]
+    assert without_null == ["3.2", "4.6"]  # the null of 3.2 is a network that the reader gives
 
 
 @pytest.mark.slow

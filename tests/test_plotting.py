@@ -67,7 +67,9 @@ def test_report_of_a_ledger(tmp_path):
         "caption": "Five vectors.",
         "claims": ["5.2", "5.3"],
     }
-    plotting.note(tmp_path, lambda record: record.update(scale={"name": "laptop"}, figures={"fig05_disks": about}))
+    figures = {"fig05_disks": about, "fig05_deleted": about}
+    plotting.note(tmp_path, lambda record: record.update(scale={"name": "laptop"}, figures=figures))
+    (tmp_path / "fig05_disks.png").touch()
     (tmp_path / "notes.md").write_text("## What did not hold\n")
     text = report.report(tmp_path)
     places = ["### Evidence", "| 5.2 |", "### Identities", "| 6.4 |", "## What did not hold", "## Figures"]
@@ -86,6 +88,7 @@ def test_report_of_a_ledger(tmp_path):
     row = next(line for line in text.splitlines() if line.startswith("| 3.3 |"))
     assert r"\|SURE - MSE\|" in row
     figure = text.split("## Figures\n")[1]
+    assert "fig05_deleted" not in figure
     assert figure.startswith("\n### Figure 5: disks\n\n![Figure 5: disks](fig05_disks.png)\n\nFive vectors. Made by")
     assert (
         "tangent space. (claim 5.2) Here: **reproduced**." in figure and "(claim 5.3) Here: **not tested**." in figure

@@ -108,9 +108,12 @@ def test_ctrl_c_anywhere_leaves_a_whole_checkpoint(place, moment, tmp_path, monk
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_at_random_moments(number, tmp_path):
     trained()
-    begun = time.monotonic()  # timed when warm, so that two signals come on any machine
-    whole = trained(images_seen=4_000)
-    fourth = (time.monotonic() - begun) / 4
+    times = []
+    for _ in range(3):  # timed when warm, at its fastest, so that two signals come on any machine
+        begun = time.monotonic()
+        whole = trained(images_seen=4_000)
+        times.append(time.monotonic() - begun)
+    fourth = min(times) / 4
     draw, stops, net = random.Random(0), 0, None
     with interruptible():
         while net is None:

@@ -23,16 +23,36 @@ Needs = Sequence[tuple[str, str, Sequence[int], int]]
 
 @dataclass(frozen=True)
 class Survey:
-    """What :func:`survey` found."""
+    """What :func:`survey` found.
+
+    Attributes
+    ----------
+    source : str
+        What was surveyed.
+    found : int
+        Images in the source.
+    examined : int
+        Of them, those that were read.
+    sizes : Counter of str
+        Number of images of each height and width, pixels.
+    modes : Counter of str
+        Number of images of each of Pillow's modes, or of an array's type and layout.
+    unreadable : list of str
+        Names of files and folders, with the reason.
+    near_duplicates : list of str
+        Names of the images that nearly repeat another.
+    pixels : Tensor (n, 1, size, size), uint8
+        The usable photographs, prepared.
+    """
 
     source: str
-    found: int  # images in the source
-    examined: int  # of them, those that were read
-    sizes: Counter[str]  # number of images of each height and width, pixels
-    modes: Counter[str]  # of each of Pillow's modes, or of an array's type and layout
-    unreadable: list[str]  # names of files and folders, with the reason
+    found: int
+    examined: int
+    sizes: Counter[str]
+    modes: Counter[str]
+    unreadable: list[str]
     near_duplicates: list[str]
-    pixels: Tensor = field(repr=False)  # the usable photographs, prepared: (n, 1, size, size), uint8
+    pixels: Tensor = field(repr=False)
 
     def lines(self, needs: Needs = ()) -> list[str]:
         """The findings as lines of text.
@@ -123,7 +143,13 @@ def contact_sheet(pixels: Tensor, path: str | Path) -> None:
 
 
 def check_absent(path: str | Path) -> None:
-    """Raise an error if there is a file or folder at the path of a contact sheet."""
+    """Raise an error if there is a file or folder at the path of a contact sheet.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the contact sheet would go.
+    """
     if Path(path).exists():
         raise FileExistsError(f"{path} exists already; give the contact sheet another path with --sheet")
 
