@@ -157,15 +157,6 @@ def test_noise_does_not_depend_on_what_else_is_measured():
     assert float((seen[2] - seen[1]).abs().min()) > 1e-5
 
 
-def test_identity_has_the_input_psnr():
-    """-20 log10(sigma), within 4 standard errors: the error of an image is sigma^2 chi^2_d / d, of mean sigma^2."""
-    n, d = 2000, 16
-    curve = gahb.psnr_curve(lambda y: y, images(n, 0), SIGMAS, seed=3).double().numpy()
-    error = 10 / np.log(10) * (2 / d / n) ** 0.5
-    assert error < 0.05
-    np.testing.assert_allclose(curve, -20 * np.log10(SIGMAS), rtol=0, atol=4 * error)
-
-
 @pytest.mark.parametrize("centered", [False, True])
 def test_cosine_similarity(centered):
     a, b = images(5, 0).double(), images(5, 1).double()
@@ -282,50 +273,15 @@ def test_stein_risk_of_a_linear_denoiser():
 
 def test_stein_risk_has_independent_traces():
     """Images share no signs: over 640 images the mean trace errs as 1 / sqrt(640), not as 1 / sqrt(64)."""
-    matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 16)))
-    means, n = [], 640
-    for seed in range(40):
-        found = (
-            metrics.stein_risk(
-                lambda y: (y.flatten(1) @ matrix.T).view(y.shape),
-                images(n, 1, dtype=torch.float64),
-                1.0,
-                probes=1,
-                seed=100 * seed,
-            )["trace"].numpy()
-            * 16
-        )
-        means.append(found.mean())
-    symmetric = ((matrix + matrix.T) / 2).numpy()
-    spread = np.sqrt(2 * (np.linalg.norm(symmetric) ** 2 - (np.diag(symmetric) ** 2).sum()) / n)  # of Hutchinson's mean
+    matrix, x = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 16))), images(640, 1).double()
+
+    def mean_trace(seed):
+        risk = metrics.stein_risk(lambda y: (y.flatten(1) @ matrix.T).view(y.shape), x, 1.0, probes=1, seed=seed)
+        return 16 * float(risk["trace"].mean())
+
+    means = [mean_trace(100 * seed) for seed in range(40)]
+    off = ((matrix + matrix.T) / 2 * (1 - torch.eye(16))).numpy()
+    spread = np.sqrt(2 * (off**2).sum() / 640)  # of Hutchinson's mean
     # The ratio of a sample's spread to the true one is within 4 / sqrt(2 * 39) of 1.
     assert np.std(means, ddof=1) / spread == pytest.approx(1, abs=4 / np.sqrt(78))
     assert np.mean(means) == pytest.approx(float(matrix.trace()), abs=4 * spread / 40**0.5)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_networks_are_measured_in_evaluation_mode_and_left_as_they_were(training):
-    net = gahb.BFCNN(depth=3, channels=4, seed=0).train(training)
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    x = images(5, 0)
-    found = gahb.psnr_curve(net, x, SIGMAS), metrics.stein_risk(net, x, 0.1)["sure"]
-    assert net.training == training
-    assert all(p.requires_grad and p.grad is None for p in net.parameters())
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    net.eval()
-    torch.testing.assert_close(gahb.psnr_curve(lambda y: net(y).detach(), x, SIGMAS), found[0], rtol=0, atol=1e-4)
-
-
-def test_global_random_state_is_left_alone():
-    x, f = images(5, 0), gahb.optimal.empirical(images(9, 1), 0.2)
-    np.random.seed(3)
-    torch.manual_seed(3)
-    metrics.squared_errors(f, x, SIGMAS)
-    metrics.squared_differences(f, f, x, SIGMAS)
-    metrics.stein_risk(f, x, 0.1)
-    gahb.nearest(x, images(9, 1))
-    gahb.cosine_similarity(x, x)
-    after = np.random.random(), float(torch.rand(1))
-    np.random.seed(3)
-    torch.manual_seed(3)
-    assert after == (np.random.random(), float(torch.rand(1)))

@@ -36,9 +36,3 @@ def test_the_inverse_restores(dtype):
     assert not torch.equal(moved, x)
     assert torch.equal(unshuffled(moved, seed=5), x)
     assert torch.equal(shuffled(unshuffled(x, seed=5), seed=5), x)
-
-
-def test_the_global_random_state_is_left_alone():
-    before = repr(np.random.get_state())
-    shuffled(images(), seed=1)
-    assert repr(np.random.get_state()) == before
