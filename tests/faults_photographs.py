@@ -15,7 +15,6 @@ from helpers import DAMAGE, PAGE, fill, full_disk, gray_pictures, leads_to, lock
 from PIL import Image
 
 from gahb.datasets import faces
-from gahb.released import load_released
 
 GOOD = ["1.png", "2.png", "3.png", "m.png", "x.png", "y.png"]
 ASKED = {"size": 12, "N": 2, "test_size": 1}
@@ -233,16 +232,6 @@ FILES = [  # name, what writes it, the message after the name
 ARRAYS = [
     *((f"given: {name}", given(name, write), refused(ValueError, f"{name} {why}")) for name, write, why in FILES),
     ("given: npz that would leave its folder", given("a.npz", escaping_npz), leads_to(PIXELS[0].tolist())),
-    (
-        "given: malicious network",
-        given("net.pt", malicious_torch, load_released),
-        refused(ValueError, r"net\.pt was refused: reading it would run code .*Ask for a plain state dict"),
-    ),
-    (
-        "given: malicious pickle of a network",
-        given("net.pt", malicious_pickle, load_released),
-        refused(ValueError, r"net\.pt was refused: .*Ask for"),
-    ),
 ]
 
 

@@ -5,13 +5,11 @@ from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
-from PIL import Image
 from reader import (
     MISSING,
     build_docs,
     chromium,
     errors,
-    find,
     home_with,
     jupyterlab,
     pixels,
@@ -129,34 +127,6 @@ def test_the_mouse_drags_a_slider_and_the_picture_follows_there_and_back(explore
     ActionChains(explored).move_by_offset(-40, 0).release().perform()
     wait(lambda: pixels(explored) == before, 20, "the first picture")
     assert readout(moved) == value
-
-
-def test_a_chosen_file_is_shown_until_another_image_is_chosen(explored, tmp_path):
-    from selenium.webdriver import Keys
-
-    before = pixels(explored)
-    Image.radial_gradient("L").resize((300, 200)).save(tmp_path / "my face.png")
-    pick(explored, tmp_path / "my face.png")
-    wait(lambda: pixels(explored) not in ("", before), 20, "the picture of the file")
-    (tmp_path / "no face.png").write_text("no image")
-    pick(explored, tmp_path / "no face.png")
-    message = "//*[contains(@class, 'widget-html')][contains(., 'not an image that can be read')]"
-    wait(lambda: explored.find_elements("xpath", message), 20, "a sentence on a file that is not an image")
-    _, handle = slider(explored, "test image")
-    for key in (Keys.ARROW_RIGHT, Keys.ARROW_LEFT):
-        explored.execute_script("arguments[0].focus()", handle)
-        handle.send_keys(key)
-    wait(lambda: pixels(explored) == before, 20, "the picture of the notebook's image")
-    assert not explored.find_elements("xpath", message)
-
-
-def pick(browser, path):
-    """Choose a file in the dialog that the explorer's button opens, which a headless browser does not show."""
-    browser.execute_script(
-        "HTMLInputElement.prototype.click = function () { document.body.append(window.chosen = this) }"
-    )
-    browser.execute_script("arguments[0].click()", find(browser, "button.widget-upload")[0])
-    browser.execute_script("return window.chosen").send_keys(str(path))
 
 
 def test_the_server_logs_no_error(executed, home):

@@ -39,31 +39,6 @@ def test_python_m_gahb_is_the_same():
     assert shown.stdout.startswith("gahb, version")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("reproduce", "--scale", "huge"), "unknown scale 'huge'"),
-        (("reproduce", "--only", "99"), "--only 99 names no notebook"),
-        (("reproduce", "--device", "abacus"), "device 'abacus' is not available"),
-        (("train", "--only", "cats"), "--only cats names no network"),
-        (("reproduce", "--faces", "no/such/folder"), "faces: there is no folder or file no/such/folder"),
-        (
-            ("reproduce", "--denoiser", "no.pt"),
-            "denoiser: there is no folder or file no.pt; give the path of a .pt file",
-        ),
-        (("train", "--scenes", ""), "scenes: there is no folder or file ''"),
-        (("data", ""), "data: the path is empty; give a folder of images or an array"),
-        (("claims", "--figures", "no/such/folder"), "no ledger"),
-    ],
-)
-def test_mistakes_get_one_sentence(arguments, sentence, tmp_path):
-    result = run(*arguments)
-    assert result.exit_code == 1
-    assert sentence in result.stderr
-    assert result.stderr.startswith("gahb: ")
-    assert "Traceback" not in result.output
-
-
 def test_a_misspelt_scale_is_reported_before_the_slow_imports():
     code = "import sys; from click.testing import CliRunner as R; from gahb.companion.cli import main; "
     code += "print(*(R().invoke(main, [c, '--scale', 'huge']).stderr for c in ('reproduce', 'train', 'claims')), "
@@ -77,22 +52,6 @@ def test_no_line_of_the_overview_is_cut_off():
     shown = run("--help").output.split("Commands:")[1]
     assert len(shown.split("\n  ")) == 1 + len(main.commands)
     assert "..." not in shown
-
-
-@pytest.mark.parametrize(
-    ("command", "option", "value"),
-    [
-        ("reproduce", "--sclae", "smoke"),
-        ("reproduce", "--seed", "-1"),
-        ("reproduce", "--jobs", "0"),
-        ("train", "--time-limit", "0"),
-        ("list", "--store", "no/such/folder"),
-    ],
-)
-def test_wrong_options_are_refused(command, option, value):
-    result = run(command, option, value)
-    assert result.exit_code == 2
-    assert option in result.output
 
 
 def tiny(monkeypatch):

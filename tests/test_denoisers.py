@@ -304,19 +304,22 @@ def precision():
     return [*newer, older, read(b.cuda.matmul, "allow_tf32"), read(b.cudnn, "allow_tf32")]
 
 
-@pytest.fixture
-def restored_precision():
-    before = precision()
-    yield
+def reset_precision():
     b = torch.backends
     b.fp32_precision = "none"
     torch.set_float32_matmul_precision("highest")
     b.cudnn.allow_tf32 = True
     b.cuda.matmul.fp32_precision = b.mkldnn.matmul.fp32_precision = "none"
-    assert precision() == before
 
 
-@pytest.mark.usefixtures("restored_precision")
+@pytest.fixture
+def default_precision():
+    reset_precision()
+    yield
+    reset_precision()
+
+
+@pytest.mark.usefixtures("default_precision")
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize(
     "setting",

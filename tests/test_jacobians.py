@@ -68,7 +68,7 @@ def test_jacobian_of_image_with_and_without_batch_dimension():
 
 
 @pytest.mark.parametrize("which", ["BFCNN", "UNet", mixture])
-@pytest.mark.parametrize("images", [1, 7, 19, 20, 63, 64, 1000])
+@pytest.mark.parametrize("images", [1, 7, 20, 64, 1000])
 def test_jacobian_does_not_depend_on_the_chunks(monkeypatch, which, images):
     f, y = case(which)
     monkeypatch.setattr(_products, "CHUNK_PIXELS", images * y.numel())
@@ -76,12 +76,12 @@ def test_jacobian_does_not_depend_on_the_chunks(monkeypatch, which, images):
 
 
 @pytest.mark.parametrize("which", [name for name in NETWORKS if "BFCNN" in name])
-@pytest.mark.parametrize("side", [1, 3, 5, 20])
+@pytest.mark.parametrize("side", [1, 3, 20])
 def test_jacobian_does_not_depend_on_the_windows(monkeypatch, which, side):
     """Images wider than the reach of the network too, where most of the Jacobian is zero."""
     f, small = case(which)
     monkeypatch.setattr(_products, "BLOCK", side)
-    for y in (small, draw(1, small.shape[1], 17, 6, seed=2)):
+    for y in (small, draw(1, small.shape[1], 17, 3, seed=2)):
         close(jacobian(f, y), row_by_row(f, y), 1e-12)
 
 

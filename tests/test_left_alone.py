@@ -16,9 +16,7 @@ ANALYSES = {  # of a network f and noisy images y
     "leading vectors": lambda f, y: gahb.adaptive_basis(f, y[:1], k=3).vectors,
     "divergence": lambda f, y: divergence(f, y),
     "analyse": lambda f, y: bases.analyse(f, y[0], 0.1).coefficients,
-    "sample": lambda f, y: (
-        gahb.sample(f, y, 0.5, sigma_end=100.0, mean=0.5).images
-    ),  # one step: the network need not contract
+    "sample": lambda f, y: gahb.sample(f, y, 0.5, 100.0, mean=0.5).images,  # one step: it need not contract
     "denoised": metrics.denoised,
     "squared_differences": lambda f, y: metrics.squared_differences(f, lambda y: y, y, 0.1),
     "psnr_curve": lambda f, y: gahb.psnr_curve(f, y, 0.1),
@@ -56,7 +54,6 @@ Y = draw(3, 1, 8, 8)
 WITHOUT_NETWORK = {
     "nearest": lambda: gahb.nearest(Y, Y).similarity,
     "wavelet_denoise": lambda: rivals.wavelet_denoise(Y, 0.1, levels=1),
-    "best_wavelet": lambda: rivals.best_wavelet(Y[:1], 0.1)["threshold"],
     "fit_slope": lambda: stats.fit_slope(np.arange(7), TABLE, 0, 30).error,
     "confidence_interval": lambda: stats.confidence_interval(TABLE),
     "psnr_gain": lambda: stats.psnr_gain(TABLE, TABLE[::-1])[1],

@@ -86,10 +86,10 @@ def test_wavelet_denoise_extends_the_border_by_reflection():
 
 
 def test_best_wavelet_is_the_argument_of_least_error():
-    rows, columns = np.mgrid[:32, :32]
-    train = torch.from_numpy((rows * columns % 5 < 2) * 0.8).double()[None, None].repeat(3, 1, 1, 1)
+    rows, columns = np.mgrid[:16, :16]
+    train = torch.from_numpy((rows * columns % 5 < 2) * 0.8).double()[None, None].repeat(2, 1, 1, 1)
     best = rivals.best_wavelet(train, 0.2, seed=3)
-    noise = np.random.default_rng(3).standard_normal((3, 1, 32, 32), dtype=np.float32)
+    noise = np.random.default_rng(3).standard_normal((2, 1, 16, 16), dtype=np.float32)
     noisy = train + 0.2 * torch.from_numpy(noise).double()
 
     def error(**option):

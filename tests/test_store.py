@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import assert_same_weights, assert_undisturbed, contents, folder_of, get, pixels, recipe
+from helpers import assert_same_weights, assert_undisturbed, contents, get, pixels, recipe
 
 import gahb
 from gahb import datasets
@@ -192,29 +192,6 @@ def test_a_number_that_no_device_has_is_refused(monkeypatch):
 # --- full disks: damaged files and read-only folders are rows of faults_store.py -------------------------------------
 
 
-@pytest.mark.parametrize("writes", [0, 2])
-def test_disk_full_keeps_the_last_checkpoint(writes, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    with pytest.raises(TrainingStopped):
-        get(tmp_path, time_limit=0)
-    before = (folder_of(tmp_path) / "checkpoint.safetensors").read_bytes()
-    inner, calls = safetensors.torch.save_file, [0]
-
-    def full(*args):
-        calls[0] += 1
-        if calls[0] > writes:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        inner(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("gahb._util.files.save_file", full)
-        with pytest.raises(OSError, match=r"checkpoint.* could not be written in .*No space left.*Free some space"):
-            get(tmp_path)
-    assert ((folder_of(tmp_path) / "checkpoint.safetensors").read_bytes() == before) == (writes == 0)
-    assert {file.name for file in folder_of(tmp_path).iterdir()} <= {"checkpoint.safetensors", ".lock"}
-    assert_undisturbed(get(tmp_path))  # from that checkpoint, once there is room
-
-
 def test_disk_full_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
 
@@ -227,13 +204,6 @@ def test_disk_full_at_the_end(tmp_path, monkeypatch):
             get(tmp_path)
     assert stored(tmp_path) == []
     assert_undisturbed(get(tmp_path))
-
-
-def test_leftovers_are_removed(tmp_path):
-    folder_of(tmp_path).mkdir()
-    (folder_of(tmp_path) / ".weights.safetensors.12345678.tmp").write_bytes(b"half")
-    get(tmp_path)
-    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_name_is_no_recipe(tmp_path):
