@@ -168,7 +168,7 @@ def test_the_error_of_the_largest_coefficients_falls_faster_than_with_wavelets()
 
 
 def oracle(image, threshold):
-    """The least Lagrangian of the clean image, no price on directions; and the number of vectors of all bases."""
+    """The least Lagrangian of the clean image over all bases, with no price on directions."""
     return lagrangian(bandlets.best_basis(image, threshold, 0.0).coefficients, threshold)
 
 

@@ -1,8 +1,5 @@
 """A reader in a real browser: JupyterLab, notebook 03, Run All, its explorer; then the pages of `make docs`."""
 
-import json
-from urllib.request import Request, urlopen
-
 import nbformat
 import pytest
 from reader import (
@@ -90,19 +87,6 @@ def executed(explored, home):
 
     wait(saved, 60, "the notebook to be saved with all of its cells run")
     return path
-
-
-def test_the_script_of_a_notebook_follows_it(lab, home):
-    """What is saved in Lab is written into the paired .py too."""
-    url = lab("api/contents/notebooks/06_shuffled_faces.ipynb")
-    with urlopen(url) as reply:
-        notebook = json.load(reply)["content"]
-    notebook["cells"].append({"cell_type": "markdown", "id": "last", "metadata": {}, "source": "A remark of mine."})
-    body = json.dumps({"type": "notebook", "format": "json", "content": notebook}).encode()
-    with urlopen(Request(url, body, {"Content-Type": "application/json"}, method="PUT")) as reply:
-        assert reply.status == 200
-    script = (home / "notebooks" / "06_shuffled_faces.py").read_text(encoding="utf-8")
-    assert script.endswith("# %% [markdown]\n# A remark of mine.\n")
 
 
 def test_every_cell_runs_and_none_fails(explored, executed):

@@ -77,5 +77,4 @@ def test_a_command_that_would_write_there_fails_with_one_sentence(arguments, sen
 
 
 def test_commands_that_only_read_work(checkout):
-    for arguments in (("list",), ("--help",), ("train", "--help")):
-        assert gahb(checkout, *arguments).returncode == 0
+    assert gahb(checkout, "list").returncode == 0

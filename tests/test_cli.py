@@ -34,11 +34,6 @@ def test_help_names_every_command_with_an_example():
         assert run(name, "--help").exit_code == 0
 
 
-def test_python_m_gahb_is_the_same():
-    shown = subprocess.run([sys.executable, "-m", "gahb", "--version"], capture_output=True, text=True, check=True)
-    assert shown.stdout.startswith("gahb, version")
-
-
 def test_a_misspelt_scale_is_reported_before_the_slow_imports():
     code = "import sys; from click.testing import CliRunner as R; from gahb.companion.cli import main; "
     code += "print(*(R().invoke(main, [c, '--scale', 'huge']).stderr for c in ('reproduce', 'train', 'claims')), "
@@ -46,12 +41,6 @@ def test_a_misspelt_scale_is_reported_before_the_slow_imports():
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.count("unknown scale 'huge': take one of") == 3
     assert said.endswith("set()\n")
-
-
-def test_no_line_of_the_overview_is_cut_off():
-    shown = run("--help").output.split("Commands:")[1]
-    assert len(shown.split("\n  ")) == 1 + len(main.commands)
-    assert "..." not in shown
 
 
 def tiny(monkeypatch):

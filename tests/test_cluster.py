@@ -179,18 +179,18 @@ def command(path, text):
     path.chmod(0o755)
 
 
-def test_what_slurm_is_told(slurm, tmp_path):
+def test_the_directives_of_a_job_of_slurm(slurm, tmp_path):
     said = []
     options = ["partition=gpu", "gpus_per_node=1", "exclusive", "comment=a b"]
     (job,) = submit([TASK], "slurm", tmp_path / "store", time_limit=5401, options=options, echo=said.append)
     place = tmp_path / "store" / "jobs" / identity(recipe())
     lines = (place / "17_submission.sh").read_text().splitlines()
-    told = {line for line in lines if line.startswith("#SBATCH")}
+    directives = {line for line in lines if line.startswith("#SBATCH")}
     assert {
         "#SBATCH --time=91", "#SBATCH --partition=gpu", "#SBATCH --gpus-per-node=1", "#SBATCH --exclusive",
         "#SBATCH --comment='a b'", "#SBATCH --requeue", "#SBATCH --signal=USR2@90", "#SBATCH --open-mode=append",
         f"#SBATCH --job-name={identity(recipe())}", f"#SBATCH --output={place}/%j_0_log.out",
-    } <= told  # fmt: skip
+    } <= directives  # fmt: skip
     work = job.submission().function
     assert isinstance(work, cluster.Training)
     assert (work.store, work.device, work.recipe) == (tmp_path / "store", "auto", recipe())

@@ -236,34 +236,20 @@ def test_weights_start_kaiming_normal():
     assert abs(float(weight.mean())) < 4 * sd / weight.numel() ** 0.5
 
 
-def mixed_network():
-    """A network of which some layers train and some do not."""
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
+def test_evaluating_leaves_a_network_as_it_was_after_an_exception(dtype):
     net = BFCNN(4, 4).train()
     net.noise[3].eval()
     net.noise[0].weight.requires_grad_(False)
-    return net
-
-
-def condition(net):
-    return [m.training for m in net.modules()], [(p.requires_grad, p.dtype) for p in net.parameters()]
-
-
-@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
-@pytest.mark.parametrize("fails", [False, True])
-def test_evaluating_leaves_a_network_as_it_was(dtype, fails):
-    net = mixed_network()
-    before, weights = condition(net), [p.clone() for p in net.parameters()]
-    try:
-        with evaluating(net, dtype) as f:
-            assert not any(m.training for m in f.modules())
-            assert not any(p.requires_grad for p in f.parameters())
-            assert {p.dtype for p in f.parameters()} == {dtype or torch.float32}
-            if fails:
-                raise KeyError("inside")
-    except KeyError:
-        assert fails
-    assert condition(net) == before
-    assert all(torch.equal(a, b) for a, b in zip(weights, net.parameters(), strict=True))
+    modes, weights = [m.training for m in net.modules()], [p.clone() for p in net.parameters()]
+    with pytest.raises(KeyError), evaluating(net, dtype) as f:
+        assert not any(m.training for m in f.modules())
+        assert not any(p.requires_grad for p in f.parameters())
+        assert {p.dtype for p in f.parameters()} == {dtype or torch.float32}
+        raise KeyError("inside")
+    assert [m.training for m in net.modules()] == modes
+    assert [p.requires_grad for p in net.parameters()] == [False] + [True] * (len(weights) - 1)
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(weights, net.parameters(), strict=True))
 
 
 def test_evaluating_copies_only_for_another_dtype():

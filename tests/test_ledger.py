@@ -81,12 +81,3 @@ def test_a_measurement_that_lacks_what_the_rule_reads_is_named():
 def test_a_measurement_that_cannot_be_judged_is_named(id, measured):
     with pytest.raises(ValueError, match=rf"the record of claim {id} is damaged .*; measure it again"):
         ledger.verdict(find(id), {"measured": measured, "null": NULL}, "laptop")
-
-
-def test_a_row_in_words(tmp_path):
-    row = ledger.record("5.2", {"cosine": 0.97, "cosines": list(np.linspace(0, 1, 20))}, "laptop", tmp_path, NULL)
-    text = ledger.in_words(row)
-    assert text.startswith(
-        "claim 5.2 (reproduced)\n   The top five vectors span the tangent space.\n   rule: cosine of"
-    )
-    assert "measured: cosine 0.97; cosines 20 values, 0 to 1" in text and "cosine 0.1" in text

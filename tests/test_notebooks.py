@@ -107,14 +107,3 @@ def test_second_run_trains_nothing_and_measures_the_same(smoke, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in smoke["store"].glob("*/weights.safetensors")} == before
     once, again = (ledger.read(figures / "smoke")["6.3"] for figures in (smoke["figures"], tmp_path / "figures"))
     assert again["measured"]["rank"] == pytest.approx(once["measured"]["rank"], rel=1e-3)
-
-
-@pytest.mark.slow
-def test_a_failing_notebook_is_named_and_the_others_still_run(tmp_path, smoke):
-    lines = []
-    folders = {"store": smoke["store"], "figures": tmp_path / "figures", "runs": tmp_path / "runs"}
-    failed = reproduce("smoke", ["05", "06"], faces=tmp_path / "nowhere", echo=lines.append, **folders)
-    assert failed == ["05_manifolds", "06_shuffled_faces"]
-    assert any("there is no folder or file" in line for line in lines)
-    executed = nbformat.read(tmp_path / "runs" / "smoke" / "06_shuffled_faces.ipynb", as_version=4)
-    assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))

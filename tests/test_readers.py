@@ -8,7 +8,7 @@ import torch
 from helpers import fill, gray, picture
 from PIL import Image
 
-from gahb.datasets import faces, scenes
+from gahb.datasets import faces
 from gahb.datasets._pixels import as_gray
 
 # --- Files in a folder ------------------------------------------------------------------------------------------------
@@ -84,11 +84,6 @@ def test_nested_folders_odd_names_and_links_are_read_once(tmp_path):
     assert sorted(itertools.chain(*manifest["parts"].values())) == sorted(
         ["B.PNG", "a.png", "file.png", "linked/x5.png", "z/deep/er/c d.bmp", "ünï cödé/日本 1.jpeg", "\udcff.png"]
     )
-
-
-def test_a_folder_without_images_has_none(tmp_path):
-    with pytest.raises(ValueError, match="has 0 usable photographs"):
-        scenes(tmp_path, size=20, N=1, test_size=1)
 
 
 def test_only_the_needed_files_of_a_big_folder_are_read(tmp_path):

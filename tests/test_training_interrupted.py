@@ -2,7 +2,6 @@
 
 import math
 import os
-import random
 import shutil
 import signal
 import threading
@@ -94,32 +93,6 @@ def test_ctrl_c_anywhere_leaves_a_whole_checkpoint(place, moment, tmp_path, monk
     assert stops >= 2
     assert_same_weights(net, whole)
     assert without_seconds(net.history) == without_seconds(whole.history)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_at_random_moments(number, tmp_path):
-    trained()
-    times = []
-    for _ in range(3):  # timed when warm, at its fastest, so that two signals come on any machine
-        begun = time.monotonic()
-        whole = trained(images_seen=4_000)
-        times.append(time.monotonic() - begun)
-    fourth = min(times) / 4
-    draw, stops, net = random.Random(0), 0, None
-    with interruptible():
-        while net is None:
-            # later and later: on a machine that has grown slow the training ends all the same
-            after = draw.uniform(0, fourth) * 1.2**stops
-            timer = threading.Timer(after, os.kill, (os.getpid(), number))
-            try:
-                timer.start()
-                net = trained(images_seen=4_000, checkpoint=tmp_path / "c")
-                timer.cancel()
-                timer.join()
-            except KeyboardInterrupt:
-                stops += 1
-    assert stops >= 2
-    assert_same_weights(net, whole)
 
 
 @pytest.mark.slow
