@@ -11,18 +11,7 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 from faults_photographs import malicious_pickle, malicious_torch
-from helpers import (
-    DAMAGE,
-    assert_undisturbed,
-    contents,
-    exits,
-    folder_of,
-    full_disk,
-    get,
-    leads_to,
-    recipe,
-    refused,
-)
+from helpers import DAMAGE, assert_undisturbed, contents, exits, folder_of, full_disk, get, leads_to, recipe, refused
 
 from gahb.companion import ledger, plotting
 from gahb.companion.cli import main

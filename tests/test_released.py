@@ -191,11 +191,6 @@ def test_file_with_code_is_refused_and_nothing_runs(tmp_path, zipped):
     assert planted.exists()
 
 
-def test_whole_pickled_module_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="would run code"):
-        load_released(save(BFCNN(3, 2), tmp_path))
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_truncated_file_is_called_damaged(tmp_path, zipped):
     path = save(plain_layout(*weights()), tmp_path, _use_new_zipfile_serialization=zipped)

@@ -11,15 +11,7 @@ from itertools import pairwise
 import pytest
 import safetensors.torch
 import torch
-from helpers import (
-    assert_same_weights,
-    assert_undisturbed,
-    folder_of,
-    get,
-    pixels,
-    trained,
-    without_seconds,
-)
+from helpers import assert_same_weights, assert_undisturbed, folder_of, get, pixels, trained, without_seconds
 
 from gahb._util.signals import HeldSignals, interruptible
 from gahb.training import TrainingFailed, TrainingStopped, checkpoint, loop, step
