@@ -126,7 +126,7 @@ def test_a_page_of_the_docs_is_whole_and_readable_in_both_themes(browser, pages,
     assert [message for message in browser.get_log("browser") if message["level"] == "SEVERE"] == []
 
 
-# --- The dark theme of JupyterLab: notebook 05 -------------------------------------------------------------------------
+# --- The dark theme of JupyterLab: notebook 05 ------------------------------------------------------------------------
 
 DISKS = "05_manifolds.ipynb"
 DARK = {"apputils-extension/themes": {"theme": "JupyterLab Dark"}}
