@@ -50,9 +50,10 @@ def tiny(monkeypatch):
     monkeypatch.setitem(scales.SCALES, "smoke", scale)
 
 
-def test_train_list_and_train_again(monkeypatch, tmp_path):
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_train_list_and_train_again(jobs, monkeypatch, tmp_path):
     tiny(monkeypatch)
-    arguments = ("train", "--only", "faces-S1", "--store", tmp_path / "store", "--jobs", 1)
+    arguments = ("train", "--only", "faces-S1", "--store", tmp_path / "store", "--jobs", jobs)
     first = run(*arguments)
     assert first.exit_code == 0, first.output
     assert first.output.count("trained in") == 3
@@ -60,16 +61,6 @@ def test_train_list_and_train_again(monkeypatch, tmp_path):
     listed = run("list", "--store", tmp_path / "store").output
     assert listed.count("faces-S1-N") == 3
     assert "64 images" in listed
-
-
-@pytest.mark.slow
-def test_train_in_several_processes(tmp_path):
-    """Two at once; the workers are new processes, so this trains the real smoke scale's smallest sets."""
-    arguments = ("train", "--only", "faces-S1-N1", "--only", "faces-S1-N10", "--store", tmp_path, "--jobs", 2)
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    assert {path.name.rsplit("-", 1)[0] for path in tmp_path.glob("faces-*")} == {"faces-S1-N1", "faces-S1-N10"}
-    assert len(list(tmp_path.glob("*/weights.safetensors"))) == 2
 
 
 def test_a_training_stopped_by_the_time_limit_resumes(monkeypatch, tmp_path):

@@ -57,6 +57,9 @@ TYPED = [  # what a user types, the exit status, the message
     ("reproduce --seed -1", 2, "Invalid value for .--seed.: -1 is not in the range x>=0"),
     ("train --time-limit 0", 2, "Invalid value for .--time-limit"),
     ("train --jobs 0", 2, "Invalid value for .--jobs.: 0 is not in the range x>=1"),
+    ("train --slurm partition=gpu", 1, "--slurm partition=gpu needs --cluster slurm"),
+    ("train --cluster local --slurm x=1", 1, "--slurm x=1 needs --cluster slurm"),
+    ("train --cluster local --jobs 2", 1, "--jobs is for training here; with --cluster"),
     ("claims --figures no/such", 1, "there is no ledger in .*; run gahb reproduce --scale smoke first"),
     ("list --store no/such", 2, "Directory .no/such. does not exist"),
 ]
