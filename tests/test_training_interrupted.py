@@ -48,9 +48,9 @@ def test_pieces_of_a_time_limit_equal_one_go(tmp_path, how):
 
 def test_rows_between_pieces_are_complete(tmp_path):
     """More steps than rows: a row whose steps are split by a stop has the loss of all of them."""
-    whole = trained(images_seen=1_040)
-    stops, net = in_pieces(200, TrainingStopped, tmp_path / "c", images_seen=1_040, time_limit=1e-4)
-    assert stops == 129
+    whole = trained(images_seen=832)
+    stops, net = in_pieces(200, TrainingStopped, tmp_path / "c", images_seen=832, time_limit=1e-4)
+    assert stops == 103
     assert without_seconds(net.history) == without_seconds(whole.history)
 
 
@@ -213,10 +213,9 @@ def poison_moment(optimizer):
 
 
 @pytest.mark.parametrize("poison", [poison_weight, poison_moment])
-@pytest.mark.parametrize("at", [13, 110])
-def test_bad_state_never_replaces_the_good_checkpoint(poison, at, tmp_path, monkeypatch):
+def test_bad_state_never_replaces_the_good_checkpoint(poison, tmp_path, monkeypatch):
     """There are fewer rows than steps: some checkpoints fall between two rows."""
-    calls, inner = [0], torch.optim.Adam.step
+    calls, inner, at = [0], torch.optim.Adam.step, 110
 
     @hooked
     def poisoned(self):
