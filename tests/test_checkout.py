@@ -58,6 +58,7 @@ def test_a_notebook_runs_with_all_folders_elsewhere(checkout, tmp_path):
     assert everything(checkout) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

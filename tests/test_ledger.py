@@ -35,8 +35,8 @@ def test_notebooks_that_record_at_once_lose_nothing(tmp_path):
     code = "import sys; from gahb.companion.ledger import record as r; ["
     code += "r(i, {'cosine': 1.0}, 'smoke', sys.argv[1]) for i in sys.argv[2:]]"
     ids = [claim.id for claim in CLAIMS]
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), *ids[i::3]]) for i in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), *ids[i::2]]) for i in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     assert all(record["measured"] for record in ledger.read(tmp_path).values())
 
 

@@ -110,6 +110,7 @@ def write_notebook(path, *cells):
 START = "from gahb.companion import notebook\nrun = notebook.start('n', scale=scale, store=store, figures=store)"
 
 
+@pytest.mark.slow
 def test_unknown_parameter_is_refused(tmp_path):
     """Papermill injects a parameter that the notebook does not have, and only warns."""
     import papermill
@@ -121,6 +122,7 @@ def test_unknown_parameter_is_refused(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_known_parameters_pass_and_the_kernel_of_this_environment_is_taken(tmp_path):
     path = write_notebook(tmp_path / "n.ipynb", "scale = 'smoke'\nstore = '.'", START, "print(run.scale.name)")
     nb = nbformat.read(path, as_version=4)
@@ -131,6 +133,7 @@ def test_known_parameters_pass_and_the_kernel_of_this_environment_is_taken(tmp_p
     assert "laptop" in (tmp_path / "out.ipynb").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "sentence"),
     [
