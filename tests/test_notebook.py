@@ -2,11 +2,13 @@
 
 import inspect
 import json
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from papermill import translators
 
 from gahb.companion import ledger, notebook, plotting, report
 from gahb.companion.reproduce import run_notebook
@@ -25,7 +27,7 @@ from gahb.training import Recipe
     ],
 )
 def test_bad_parameters_fail_with_one_sentence(parameters, sentence, tmp_path):
-    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=sentence):
         notebook.start("test", store=tmp_path, figures=tmp_path, **parameters)
 
 
@@ -119,6 +121,15 @@ def test_unknown_parameter_is_refused(tmp_path):
         papermill.execute_notebook(
             str(path), str(tmp_path / "out.ipynb"), {"sclae": "laptop"}, kernel_name="python3", progress_bar=False
         )
+
+
+def test_names_of_the_user_and_of_papermill_are_not_parameters(tmp_path, monkeypatch):
+    injected = translators.papermill_translators.find_translator("python3", "python").codify(
+        {"scale": "smoke", "PAPERMILL_INPUT_PATH": "n.ipynb", "store": "a\nsclae = 1"}
+    )
+    shell = SimpleNamespace(user_ns={"In": ["", "x = 3", injected]})
+    monkeypatch.setattr(notebook, "get_ipython", lambda: shell)
+    assert notebook.start("test", figures=tmp_path).scale.name == "smoke"
 
 
 def test_known_parameters_pass_and_the_kernel_of_this_environment_is_taken(tmp_path):
