@@ -58,7 +58,7 @@ def test_start_takes_the_parameters_of_the_notebooks():
 
 
 def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(plotting, "show", lambda *arguments: None)
+    monkeypatch.setattr(notebook, "display", lambda figure: None)
     run = notebook.start("test", store=tmp_path, figures=tmp_path, device="cpu")
 
     def network(kind):
@@ -84,7 +84,7 @@ def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):
 
 
 def test_a_figure_has_its_caption_and_a_claim_its_null_in_the_report(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plotting, "show", lambda *arguments: None)
+    monkeypatch.setattr(notebook, "display", lambda figure: None)
     run = notebook.start("05_x", "laptop", str(tmp_path), figures=tmp_path, device="cpu")
     run.save(plotting.new(1, 1), "fig05_x", "Figure 5: disks", "Five vectors.", ["5.2"])
     null = {"name": "another disk", "cosine": np.float32(0.1)}

@@ -33,7 +33,7 @@ def test_sigmas_are_the_stated_input_psnr():
 
 
 def test_unknown_scale_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"'labtop'.*smoke, laptop, paper.*did you mean laptop"):
+    with pytest.raises(ValueError, match=r"'labtop'.*smoke, laptop, paper"):
         scales.get("labtop")
 
 

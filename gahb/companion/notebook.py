@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from IPython import get_ipython
+from IPython.display import Image, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class Run:
         network = stores.load_or_train(recipe, images, self.store, str(self.device))
         self.networks[network] = stores.identity(recipe)
         self._since_last_figure.append(network)
-        folder = stores.place(recipe, self.store)
+        folder = stores.places(recipe, self.store)[0]
         with suppress(OSError, ValueError):  # a damaged recipe.json; the weights have a checksum of their own
             made = stores.about(folder)["made"] | {"pretrained": folder.parent.parent == stores.PRETRAINED}
             plotting.note(self.figures, lambda record: record.setdefault("networks", {}).update({folder.name: made}))
@@ -90,7 +91,8 @@ class Run:
         made_by = {"notebook": self.notebook, "scale": self.scale.name, "seed": self.seed, "networks": names}
         made_by |= {"title": title, "caption": caption, "claims": list(claims)}
         plotting.save(fig, name, self.figures, made_by)
-        plotting.show(name, self.figures, fig.get_figwidth())
+        # Its file, so that it is drawn only once.
+        display(Image(filename=str(self.figures / f"{name}.png"), width=round(100 * fig.get_figwidth())))
 
     def claim(
         self,

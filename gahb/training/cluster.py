@@ -1,8 +1,7 @@
 """Train networks as jobs of a Slurm cluster, one each, through `submitit`; or, to try it, as processes of this machine.
 
-All nodes must see the store. At its time limit, or when it is preempted, a job queues again and resumes from the
-checkpoint of the last minute; it ends with the same bits as an undisturbed training. Logs are in
-``<store>/jobs/<network>/``.
+All nodes must see the store. A job that is preempted or reaches its time limit queues again and resumes from its
+last checkpoint, with the same result bit for bit. Logs are in ``<store>/jobs/<network>/``.
 """
 
 import math
@@ -53,7 +52,7 @@ class Training:
             submitted.unlink(missing_ok=True)  # it holds the images, which are no longer needed
 
     def checkpoint(self) -> Any:
-        """What runs when the job has queued again: the same, as the store holds its checkpoint."""
+        """The work of a job that has queued again: the same, as the store holds its checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -70,28 +69,10 @@ def submit(
 ) -> list[Any]:
     """Submit a job for each network that the store lacks and that no job is training.
 
-    Returns at once. Called again, it reports why jobs failed and submits those again.
-
-    Parameters
-    ----------
-    tasks : sequence of (Recipe, Tensor or None)
-        Recipes and their training images; None: those of the recipe's generator.
-    cluster : str
-        ``"slurm"``; or ``"local"``: processes of this machine, all started at once.
-    store : str or Path, optional
-        The store; every node must see it.
-    device : str
-        On the node that runs the job.
-    time_limit : float
-        Seconds after which a job stops with a checkpoint and queues again; Slurm counts whole minutes.
-    options : sequence of str
-        More options of ``sbatch``, such as ``"partition=gpu"`` and ``"gpus-per-node=1"``.
-    echo : callable
-        Takes one line of progress.
-
-    Returns
-    -------
-    list of submitit.Job
+    Returns the jobs without waiting for them. Called again, it reports why jobs failed, and submits those again.
+    ``cluster`` is ``"slurm"``, or ``"local"``: processes of this machine, all started at once. After ``time_limit``
+    seconds a job stops with a checkpoint and queues again; Slurm counts whole minutes. ``options`` are more options of
+    ``sbatch``, such as ``"partition=gpu"``.
     """
     root = Path(store or stores.default_store()).expanduser().absolute()
     lacking = missing(tasks, store, echo)
@@ -156,12 +137,12 @@ def _under_way(recipe: Recipe, root: Path, queue: set[str]) -> bool:
 
 
 def _failure(folder: Path) -> str | None:
-    """Why the last job of a network ended, the last line of its log; None if there was none."""
+    """Why the last job of a network ended: the last line of its log; None if there was no job."""
     logs = sorted(folder.glob("*_0_log.out"), key=lambda file: file.stat().st_mtime)
     if not logs:
         return None
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # srun gives only its status
+    said = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # srun gives only a status
     return f"job {_number(logs[-1])}: {said[-1] if said else 'it wrote nothing'} (log: {logs[-1]})"
 
 

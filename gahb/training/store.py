@@ -79,7 +79,7 @@ def load_or_train(
     """Load the network of a recipe from the store or the package; train it first if neither has it.
 
     If two processes ask for the same network, one trains it and the other waits. An interrupted training resumes
-    from its checkpoint, also in a copy of the store.
+    from its checkpoint, also in a copy of the store. Errors of a training are those of :func:`gahb.train`.
 
     Parameters
     ----------
@@ -99,18 +99,13 @@ def load_or_train(
     -------
     nn.Module
         In evaluation mode, float32, on the device.
-
-    Raises
-    ------
-    TrainingStopped, TrainingFailed
-        As :func:`gahb.train`.
     """
     device = pick_device(device)
     images = None if images is None else checks.clean_images(images, "images", uint8=True)
     folder = Path(store or default_store()).expanduser() / identity(recipe)
     network = load(folder, device, images)
-    if network is None and (found := place(recipe, store)):  # a pretrained one
-        network = load(found, device)
+    if network is None:  # perhaps a pretrained one
+        network = next(filter(None, (load(found, device) for found in places(recipe, store))), None)
     if network is not None:
         with suppress(OSError):  # left by a process that was killed just after it had written the weights
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -125,21 +120,16 @@ def load_or_train(
     return network
 
 
-def place(recipe: Recipe, store: str | Path | None = None) -> Path | None:
-    """Folder of a recipe's network in the store, else in the package, else None."""
+def places(recipe: Recipe, store: str | Path | None = None) -> list[Path]:
+    """The folders that hold the network of a recipe: that of the store first, then that of the package."""
     name = identity(recipe)
     folders = [Path(store or default_store()).expanduser() / name, *PRETRAINED.glob(f"*/{name}")]
-    return next((folder for folder in folders if (folder / "weights.safetensors").is_file()), None)
+    return [folder for folder in folders if (folder / "weights.safetensors").is_file()]
 
 
 def has(recipe: Recipe, store: str | Path | None = None) -> bool:
     """Whether the store or the package holds intact weights of a recipe; damaged ones are set aside."""
-    while folder := place(recipe, store):
-        if _weights(folder) is not None:
-            return True
-        if (folder / "weights.safetensors").is_file():  # and could not be set aside, as on a read-only disk
-            return False
-    return False
+    return any(_weights(folder) is not None for folder in places(recipe, store))
 
 
 def pretrained_recipe(scale: str, name: str, seed: int = 0) -> Recipe | None:
