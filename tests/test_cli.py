@@ -160,7 +160,7 @@ def die(*arguments):
 def test_a_process_that_dies_gets_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(parallel, "_train_one", die)
     scale = scales.get("smoke")
-    tasks = [(scales.disks_recipe(scale), None), (scales.sinusoids_recipe(scale), None)]
+    tasks = [(scales.class_recipe(scale, name), None) for name in ("disks", "sinusoids")]
     with pytest.raises(RuntimeError, match=r"died, perhaps for lack of memory.*--jobs 1"):
         parallel.train_all(tasks, tmp_path, "cpu", 2, echo=lambda line: None)
 

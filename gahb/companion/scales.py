@@ -7,7 +7,7 @@ images seen, and of images measured, is this project's choice, as the paper does
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -200,40 +200,43 @@ def scenes(scale: Scale, source: str | None = None, cache: str | Path | None = N
 
 
 def photograph_recipe(
-    scale: Scale, photographs: datasets.Photographs, part: str, N: int | None = None, seed: int = 0
+    scale: Scale,
+    photographs: datasets.Photographs,
+    part: str,
+    N: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    shuffled: bool = False,
 ) -> Recipe:
-    """Recipe of a network of photographs: the first N images of ``"S1"`` or ``"S2"``.
+    """Recipe of a network of photographs: the first N images of ``"S1"`` or ``"S2"``, all by default.
 
     Without training images it is the recipe of the pretrained network, or a ValueError if there is none.
     """
-    kind = photographs.manifest["kind"]
+    kind, N = photographs.manifest["kind"], N or photographs.N or max(scale.face_N)
+    name = name or f"{kind}-{part}-N{N}"
     if photographs.N == 0:
-        return _pretrained(scale, f"{kind}-{part}-N{N or max(scale.face_N)}", seed)
+        return _pretrained(scale, name, seed)
     pixels = photographs.part(part, N)
     data = {
-        "class": kind,
+        "class": "shuffled faces" if shuffled else kind,
         "part": part,
-        "n": len(pixels),
+        "n": N,
         "size": pixels.shape[-1],
         "sha256": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
     }
-    return Recipe(f"{kind}-{part}-N{len(pixels)}", data, seed=seed, **scale.training)
+    return Recipe(name, data, seed=seed, **scale.training)
 
 
 def other_seed_recipe(scale: Scale, photographs: datasets.Photographs, seed: int = 0) -> Recipe:
     """Recipe of the network of S2 and the largest N, trained from another seed."""
     name = f"faces-S2-other-seed-N{max(scale.face_N)}"
-    if photographs.N == 0:
-        return _pretrained(scale, name, seed + 1)
-    return replace(photograph_recipe(scale, photographs, "S2", seed=seed + 1), name=name)
+    return photograph_recipe(scale, photographs, "S2", seed=seed + 1, name=name)
 
 
 def shuffled_recipe(scale: Scale, photographs: datasets.Photographs, seed: int = 0) -> Recipe:
     """Recipe of the network of shuffled faces, trained on all of S1."""
-    if photographs.N == 0:
-        return _pretrained(scale, f"shuffled-N{max(scale.face_N)}", seed)
-    recipe = photograph_recipe(scale, photographs, "S1", seed=seed)
-    return replace(recipe, name=f"shuffled-N{photographs.N}", data=recipe.data | {"class": "shuffled faces"})
+    name = f"shuffled-N{photographs.N or max(scale.face_N)}"
+    return photograph_recipe(scale, photographs, "S1", seed=seed, name=name, shuffled=True)
 
 
 def training_images(recipe: Recipe, photographs: datasets.Photographs | None) -> Tensor | None:
@@ -250,19 +253,9 @@ def c_alpha_recipe(scale: Scale, alpha: float, beta: float | None = None, seed: 
     return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta}, seed)
 
 
-def disks_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the network of disks."""
-    return _synthetic(scale, "disks", {"class": "disks"}, seed, **scale.disks_training)
-
-
-def sinusoids_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the network of sinusoids."""
-    return _synthetic(scale, "sinusoids", {"class": "sinusoids"}, seed)
-
-
-def ray_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the network of one image times an intensity."""
-    return _synthetic(scale, "ray", {"class": "ray"}, seed)
+def class_recipe(scale: Scale, name: str, seed: int = 0) -> Recipe:
+    """Recipe of a network of a class of images without parameters of its own, such as ``"disks"``."""
+    return _synthetic(scale, name, {"class": name}, seed, **(scale.disks_training if name == "disks" else {}))
 
 
 def names(scale: Scale) -> list[str]:
@@ -291,9 +284,7 @@ def recipes(
         *(photograph_recipe(scale, scenes, part, seed=seed) for part in scene_parts),
         *(c_alpha_recipe(scale, alpha, seed=seed) for alpha in scale.alphas),
         *(c_alpha_recipe(scale, alpha, scale.background_alpha, seed) for alpha in scale.contour_alphas),
-        disks_recipe(scale, seed),
-        ray_recipe(scale, seed),
-        sinusoids_recipe(scale, seed),
+        *(class_recipe(scale, name, seed) for name in ("disks", "ray", "sinusoids")),
         *([] if faces is None else [shuffled_recipe(scale, faces, seed)]),
     ]
 

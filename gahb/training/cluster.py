@@ -44,7 +44,7 @@ class Training:
         environment = submitit.JobEnvironment()
         torch.set_num_threads(self.threads or int(os.environ.get("SLURM_CPUS_ON_NODE", cores())))
         keep_freed_memory()
-        # Slurm announces a preemption by SIGTERM too, which must not end the job; a local one is stopped by it.
+        # Slurm also announces a preemption by SIGTERM, which must not end the job; a local job is stopped by it.
         stoppable = interruptible() if environment.cluster == "local" else nullcontext()
         with stoppable:
             stores.load_or_train(self.recipe, self.images, self.store, self.device)
@@ -81,7 +81,7 @@ def submit(
     queue = _slurm_queue() if cluster == "slurm" else set()
     chosen = [task for task in lacking if not _under_way(task[0], root, queue)]
     for name in sorted({recipe.name for recipe, _ in lacking} - {recipe.name for recipe, _ in chosen}):
-        echo(f"{name} has a job already")
+        echo(f"{name} already has a job")
     threads = max(1, cores() // max(1, len(chosen))) if cluster == "local" else None
     jobs = []
     for recipe, images in chosen:
@@ -125,7 +125,7 @@ def _slurm_queue() -> set[str]:
     try:
         return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     except FileNotFoundError:
-        raise RuntimeError("there is no Slurm here: squeue is not found; leave --cluster slurm out") from None
+        raise RuntimeError("there is no Slurm here: squeue is not found; leave out --cluster slurm") from None
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"Slurm does not answer: {' '.join(error.stderr.split())}") from None
 

@@ -69,7 +69,7 @@ def _train_one(task: Task, store: str | Path | None, device: str, deadline: floa
         stores.load_or_train(recipe, images, store, device, progress, left)
     except TrainingStopped as stopped:
         return "stopped", str(stopped)
-    except TrainingFailed as error:  # of this network alone; a full disk, say, would end them all
+    except TrainingFailed as error:  # only this network's; an error such as a full disk ends them all
         return "failed", f"{recipe.name} FAILED: {error}"
     return "done", f"{stores.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
 

@@ -79,7 +79,7 @@ def load_or_train(
     """Load the network of a recipe from the store or the package; train it first if neither has it.
 
     If two processes ask for the same network, one trains it and the other waits. An interrupted training resumes
-    from its checkpoint, also in a copy of the store. Errors of a training are those of :func:`gahb.train`.
+    from its checkpoint, also in a copy of the store.
 
     Parameters
     ----------
@@ -88,12 +88,8 @@ def load_or_train(
         Training images, uint8 or float32 in [0, 1]; needed only to train on photographs.
     store : str or Path, optional
         Folder of trained networks; see :func:`default_store`.
-    device : str or torch.device
-        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
-    progress : bool
-        Show a bar while training.
-    time_limit : float, optional
-        Seconds of training after which it stops with a checkpoint.
+    device, progress, time_limit
+        As for :func:`gahb.train`.
 
     Returns
     -------
@@ -175,7 +171,7 @@ def _weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def stored(store: str | Path | None = None) -> list[dict[str, Any]]:
-    """The ``recipe.json`` of every intact network of a store, in order of their names."""
+    """The ``recipe.json`` of every intact network of a store, sorted by name."""
     rows = []
     for weights in sorted(Path(store or default_store()).expanduser().glob("*/weights.safetensors")):
         if _weights(weights.parent) is None:
@@ -199,7 +195,7 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, device: torch.device) -> None:
-    """Write the files of a network; the weights come last, so that where they are, the others are."""
+    """Write the files of a network; the weights come last, so that the other files are there if they are."""
     history: Any = network.history
     made = {
         "torch": torch.__version__,
@@ -208,7 +204,7 @@ def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, devi
         "images_seen": history[-1]["images"],
         "seconds": round(history[-1]["seconds"], 1),
     }
-    with suppress(PackageNotFoundError):  # a checkout that is not installed
+    with suppress(PackageNotFoundError):  # in a checkout that is not installed
         made["gahb"] = version("gahb")
     about = {"recipe": recipe.settings(), "made": made}
     write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
@@ -223,7 +219,7 @@ def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, devi
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time train into a folder; the lock of a process that died is free."""
+    """Let one process at a time train into a folder; a process that dies releases its lock."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
