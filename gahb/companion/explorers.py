@@ -149,7 +149,7 @@ def draw_disk(analysis: bases.Analysis, tangents: Tensor) -> Figure:
 
 
 def png(fig: Figure) -> bytes:
-    """Return a figure as a PNG of 100 dots per inch, without small and invisible ticks, which take most of the time."""
+    """A figure as a PNG of 100 dots per inch, without small and invisible ticks, which take most of the time."""
     for ax in fig.axes:
         ax.minorticks_off()
         if ax.images:
@@ -171,7 +171,7 @@ def _slider(kind: type, label: str, low: float, high: float, value: float, **opt
 
 
 def _noise_slider(sigma: float) -> widgets.FloatLogSlider:
-    """Return a slider from ``sigma / 10`` to ``10 sigma``, with ``sigma`` on a step: browsers round to the steps."""
+    """A slider from ``sigma / 10`` to ``10 sigma``, with ``sigma`` on a step: browsers round to the steps."""
     start = math.log10(sigma)
     return _slider(widgets.FloatLogSlider, "noise σ", start - 1, start + 1, sigma, step=0.05, readout_format=".3f")
 
@@ -181,13 +181,13 @@ def _labelled(label: str) -> dict[str, Any]:
 
 
 def _of_size(store: Path, size: int) -> list[str]:
-    """Return the folders of a store whose networks were trained on images of this size."""
+    """The folders of a store whose networks were trained on images of this size."""
     rows = stores.stored(store)
-    return [row["folder"] for row in rows if row.get("recipe", {}).get("data", {}).get("size") == size]
+    return [row["folder"] for row in rows if row["recipe"]["data"].get("size") == size]
 
 
 def _of_file(content: bytes, size: int) -> Tensor:
-    """Return a photograph (1, size, size) from the bytes of an image file."""
+    """A photograph (1, size, size) from the bytes of an image file."""
     try:
         gray, _ = read_gray(io.BytesIO(content))
     except Exception:  # each of Pillow's decoders has errors of its own

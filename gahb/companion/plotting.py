@@ -150,17 +150,14 @@ def decay(
     ax: Axes,
     shrinkage: Values,
     coefficients: ArrayLike | None = None,
-    label: str | None = None,
-    color: Colour | None = None,
-    linestyle: str = "-",
+    label: str = r"$\lambda_k(y)$",
+    color: Colour = COLOURS["shrinkage"],
 ) -> None:
     """Plot the shrinkage factors lambda_k, and on a second axis the coefficients <x, e_k>."""
     k = np.arange(1, len(shrinkage) + 1)
-    ax.plot(k, shrinkage, linestyle, color=color or COLOURS["shrinkage"], label=label or r"$\lambda_k(y)$")
+    ax.plot(k, shrinkage, color=color, label=label)
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
-    ax.set_xscale("log")
-    ax.set_xlabel("k")
-    ax.set_ylabel(r"shrinkage factor $\lambda_k$")
+    ax.set(xscale="log", xlabel="k", ylabel=r"shrinkage factor $\lambda_k$")
     if coefficients is None:
         return
     twin = ax.twinx()
@@ -245,18 +242,13 @@ def oracle_gains(ax: Axes, oracles: dict[float, dict[str, np.ndarray]]) -> None:
     ax.legend(fontsize=8)
 
 
-def histograms(
-    ax: Axes, groups: dict[str, ArrayLike], xlabel: str = "cosine similarity", bins: ArrayLike | None = None
-) -> None:
+def histograms(ax: Axes, groups: dict[str, ArrayLike], bins: np.ndarray, xlabel: str = "cosine similarity") -> None:
     """Plot overlaid densities of several groups of similarities, ``{key of COLOURS: values}``, and their medians."""
-    values = {key: np.asarray(v, dtype=float) for key, v in groups.items()}
-    low = min(v.min() for v in values.values())
-    edges = np.linspace(min(low, 0.98), 1.0, 31) if bins is None else bins
-    for key, v in values.items():
-        ax.hist(v.clip(edges[0], edges[-1]), bins=edges, density=True, color=COLOURS[key], alpha=0.6)
-        ax.axvline(np.median(v), color=COLOURS[key], linewidth=1.2)
-    ax.set_xlabel(xlabel)
-    ax.set_yticks([])
+    for key, values in groups.items():
+        inside = np.clip(np.asarray(values), bins[0], bins[-1])
+        ax.hist(inside, bins=bins, density=True, color=COLOURS[key], alpha=0.6)
+        ax.axvline(np.median(values), color=COLOURS[key], linewidth=1.2)
+    ax.set(xlabel=xlabel, yticks=[])
     sns.despine(ax=ax, left=True)
 
 
