@@ -57,7 +57,7 @@ def test_recipes_train_on_what_they_say(smoke):
     assert len(ordinary) == len(shuffled) == scale.face_N[-1]
     assert not torch.equal(ordinary, shuffled)
     assert torch.equal(ordinary.flatten(1).sort(1).values, shuffled.flatten(1).sort(1).values)
-    for recipe in (scales.c_alpha_recipe(scale, 2.0), scales.disks_recipe(scale), scales.ray_recipe(scale)):
+    for recipe in (scales.c_alpha_recipe(scale, 2.0), *(scales.class_recipe(scale, name) for name in ("disks", "ray"))):
         assert store.generated_images(recipe).shape == (scale.class_N, 1, scale.class_size, scale.class_size)
 
 
