@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner
-from faults_photographs import malicious_pickle, malicious_torch
+from faults_arrays import malicious_pickle, malicious_torch
 from helpers import (
     DAMAGE,
     assert_undisturbed,

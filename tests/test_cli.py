@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -46,12 +47,12 @@ def test_python_m_gahb_is_the_same():
         (("reproduce", "--only", "99"), "--only 99 names no notebook"),
         (("reproduce", "--device", "abacus"), "device 'abacus' is not available"),
         (("train", "--only", "cats"), "--only cats names no network"),
-        (("reproduce", "--faces", "no/such/folder"), "faces: there is no folder or file no/such/folder"),
+        (("reproduce", "--faces", "no/such/folder"), f"there is no folder or file {Path.cwd()}/no/such/folder; give"),
         (
             ("reproduce", "--denoiser", "no.pt"),
-            "denoiser: there is no folder or file no.pt; give the path of a .pt file",
+            f"denoiser: there is no folder or file {Path.cwd()}/no.pt; give the path of a .pt file",
         ),
-        (("train", "--scenes", ""), "scenes: there is no folder or file ''"),
+        (("train", "--scenes", ""), "scenes: the path is empty; give a folder of images or an array"),
         (("data", ""), "data: the path is empty; give a folder of images or an array"),
         (("claims", "--figures", "no/such/folder"), "no ledger"),
     ],

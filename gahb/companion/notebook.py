@@ -1,5 +1,6 @@
 """What every notebook does: read its parameters, load its networks, keep its figures and claims."""
 
+import ast
 import platform
 import time
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from gahb._util.devices import pick_device
+from gahb._util.devices import keep_to_quota, pick_device
+from gahb._util.files import absent
 from gahb.companion import ledger, plotting, scales
 from gahb.datasets import Photographs
 from gahb.training import store as stores
@@ -179,21 +181,21 @@ def start(
     """
     _refuse_unknown()
     chosen_scale = scales.get(scale)
-    # papermill reads a folder called 2024 as a number
-    faces, scenes, store, figures = (None if path is None else str(path) for path in (faces, scenes, store, figures))
-    for name, source in (("faces", faces), ("scenes", scenes)):
-        if source is not None and source != "lfw" and not Path(source).expanduser().exists():
-            raise FileNotFoundError(f"{name}: there is no folder or file {source}")
+    keep_to_quota()
+    faces, scenes = _existing("faces", faces), _existing("scenes", scenes)
+    for name, folder in (("store", store), ("figures", figures)):
+        if folder is not None and not Path(str(folder)).expanduser().is_absolute():
+            print(f"{name}: {Path(str(folder)).absolute()}")  # a kernel runs where its notebook lies
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     chosen_device = pick_device(device)
     if chosen_device.type == "mps":
         raise ValueError("device mps lacks the float64 of the analyses; train on it by gahb train, and take cpu here")
-    folder = Path(figures or default_figures()).expanduser() / scales.results(chosen_scale, faces)
+    folder = Path(str(figures or default_figures())).expanduser() / scales.results(chosen_scale, faces)
     ledger.read(folder)  # damage is reported now, not after hours of work
     plotting.provenance(folder)
     plotting.style()
-    store_folder = Path(store or stores.default_store()).expanduser()
+    store_folder = Path(str(store or stores.default_store())).expanduser()
     return Run(notebook, chosen_scale, faces, scenes, store_folder, folder, chosen_device, seed)
 
 
@@ -202,23 +204,32 @@ def default_figures() -> Path:
     return (stores.project() or Path.cwd()) / "figures"
 
 
+def _existing(name: str, source: object) -> str | None:
+    """The text of a source of photographs, at which something must be; papermill reads a folder called 2024 as 2024."""
+    if source is None or str(source) == "lfw" or Path(str(source)).expanduser().exists():
+        return None if source is None else str(source)
+    error = absent(str(source), name)
+    if isinstance(source, int | float):
+        raise FileNotFoundError(
+            f"{error}; papermill read {source!r} as a number or a word of Python: -r {name} PATH is text"
+        )
+    raise error
+
+
 def _refuse_unknown() -> None:
     """Refuse a parameter that no notebook has: papermill sets it with only a warning.
 
-    In a kernel that has run only its first cells, every literal that is not a parameter was injected.
+    Papermill's cell begins with a comment; names that users choose in other cells are their own.
     """
     try:
         from IPython import get_ipython
     except ImportError:
         return
     shell = get_ipython()
-    if shell is None or shell.execution_count > 4:
-        return
-    literals = {
-        name: value
-        for name, value in shell.user_ns.items()
-        if not name.startswith("_") and isinstance(value, str | int | float | bool)
-    }
-    unknown = sorted(set(literals) - set(PARAMETERS))
+    cells = [] if shell is None else shell.user_ns.get("In", [])
+    injected = [cell for cell in cells if cell.startswith("# Parameters\n")]
+    targets = [target for cell in injected for line in ast.parse(cell).body for target in getattr(line, "targets", [])]
+    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    unknown = sorted(name for name in names - set(PARAMETERS) if not name.startswith("PAPERMILL_"))  # --inject-paths
     if unknown:
         raise ValueError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(PARAMETERS)}")

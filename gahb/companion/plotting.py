@@ -50,7 +50,8 @@ INPUT_PSNR = r"input PSNR $-20 \log_{10} \sigma$ (dB)"
 
 
 def style() -> None:
-    """Set the style of all figures; on white, so that they are readable in dark themes too."""
+    """Set the style of all figures, whatever a matplotlibrc says; on white, to be readable in dark themes."""
+    plt.rcdefaults()
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
     plt.rcParams.update(
         {

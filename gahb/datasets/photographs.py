@@ -16,7 +16,7 @@ from gahb.datasets._cache import Prepared, load_or_prepare
 from gahb.datasets._pixels import resize
 from gahb.datasets._readers import Images, Reader, Source, open_source
 
-PREPARATION = 2  # raised if the same source would be prepared or described differently, so that caches are made again
+PREPARATION = 3  # raised if the same source would be prepared or described differently, so that caches are made again
 DUPLICATE_BLOCK = 512  # images compared with all others at once, so that no n x n matrix is held
 
 
@@ -34,8 +34,9 @@ class Photographs:
     N, test_size : int
         Images in S1 and in S2 (0 if there is only a test set), and images in the test set.
     manifest : dict
-        The source, the number of images found and read, unreadable files and folders, near duplicates, the file names
-        of each part, and the SHA-256 of the pixels.
+        The source, the number of images found and read, unreadable files and folders, notes on images of which
+        something was left out, files that are no images, near duplicates, the file names of each part, and the
+        SHA-256 of the pixels.
     """
 
     pixels: Tensor = field(repr=False)
@@ -197,6 +198,8 @@ def _prepare(kind: str, reader: Reader, size: int, N: int, test_size: int) -> Pr
         "found": len(reader),
         "read": len(images.names),
         "unreadable": images.unreadable,
+        "notes": images.notes,
+        "not_read": list(reader.not_read),
         "unreadable_folders": list(reader.unreadable_folders),
         "near_duplicates": [images.names[i] for i in np.flatnonzero(repeated)],
         "parts": {name: [images.names[kept[i]] for i in parts[name]] for name in parts},

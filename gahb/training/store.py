@@ -156,7 +156,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu", images: Tensor 
 
     If ``images`` are given, a network that was trained on others is an error.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     found = _weights(folder)
     if found is None:
         return None
