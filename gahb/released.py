@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gahb._util.files import absent, first_bytes, is_passing, what_is
+from gahb._util.files import absent, first_bytes, is_passing, try_again, what_is
 from gahb.denoisers import BFCNN, UNet
 
 State = dict[str, Tensor]
@@ -84,7 +84,7 @@ def _read_state(path: Path) -> State:
         raise
     except Exception as error:  # damaged bytes can fail in any way
         if is_passing(error):
-            raise OSError(f"{path} cannot be read now ({error}); try again") from None
+            raise try_again(str(path), error) from None
         raise ValueError(f"was refused: {_why_unreadable(path, error)}.") from None
     state = state.get("model", state) if isinstance(state, dict) else state
     if isinstance(state, list) and state:  # a checkpoint holds a list of models, here of one

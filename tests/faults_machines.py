@@ -98,10 +98,10 @@ def after_cells(*cells):
     """Start a notebook after these cells."""
 
     def provoke(tmp_path):
-        shell = SimpleNamespace(execution_count=len(cells) + 1, user_ns={"In": ["", *cells]})
+        shell = SimpleNamespace(user_ns={"In": ["", *cells]})
         for cell in cells:
             exec(cell, shell.user_ns)
-        with patch("IPython.get_ipython", lambda: shell):
+        with patch.object(notebook, "get_ipython", lambda: shell):
             return started()(tmp_path).scale.name
 
     return provoke

@@ -135,6 +135,12 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (system and error.errno not in LASTING)
 
 
+def try_again(name: str, error: BaseException) -> OSError:
+    """The error that ends a run after one that :func:`is_passing`."""
+    reason = "out of memory" if isinstance(error, MemoryError) else getattr(error, "strerror", None) or error
+    return OSError(f"{name} cannot be read now ({reason}); try again")
+
+
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: Any) -> None:
     """Write named tensors with ``about`` (anything JSON can hold) and a SHA-256 of both."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}

@@ -1,7 +1,7 @@
 """What every notebook does: read its parameters, load its networks, keep its figures and claims."""
 
-import ast
 import platform
+import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from IPython import get_ipython
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -217,19 +218,9 @@ def _existing(name: str, source: object) -> str | None:
 
 
 def _refuse_unknown() -> None:
-    """Refuse a parameter that no notebook has: papermill sets it with only a warning.
-
-    Papermill's cell begins with a comment; names that users choose in other cells are their own.
-    """
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
+    """Refuse a parameter that no notebook has: papermill, which injects a cell of assignments, only warns."""
     shell = get_ipython()
-    cells = [] if shell is None else shell.user_ns.get("In", [])
-    injected = [cell for cell in cells if cell.startswith("# Parameters\n")]
-    targets = [target for cell in injected for line in ast.parse(cell).body for target in getattr(line, "targets", [])]
-    names = {target.id for target in targets if isinstance(target, ast.Name)}
-    unknown = sorted(name for name in names - set(PARAMETERS) if not name.startswith("PAPERMILL_"))  # --inject-paths
-    if unknown:
+    cells = [] if shell is None else [cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")]
+    given = re.findall(r"^(\w+) = ", "".join(cells), re.MULTILINE)
+    if unknown := [name for name in given if name not in PARAMETERS and not name.startswith("PAPERMILL_")]:
         raise ValueError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(PARAMETERS)}")

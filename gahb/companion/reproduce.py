@@ -143,14 +143,14 @@ def _timed(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -
 def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> str | None:
     """Execute one notebook with those of ``parameters`` that it has; return None, or one sentence on what failed.
 
-    A kernel that dies before the first cell has run, as some do where many start at once, is started once more.
+    A kernel that dies before the first cell, as some do where many start at once, is started once more.
     """
     failed, dead = _execute(path, output, parameters, timeout)
     return _execute(path, output, parameters, timeout)[0] if dead else failed
 
 
 def _execute(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> tuple[str | None, bool]:
-    """What failed, in one sentence, or None; and whether the kernel died before the first cell had run."""
+    """What failed, in one sentence, or None; and whether the kernel died before the first cell."""
     try:
         known = papermill.inspect_notebook(str(path))
         papermill.execute_notebook(
@@ -174,9 +174,9 @@ def _execute(path: Path, output: Path, parameters: dict[str, Any], timeout: int)
 
 
 def _has_begun(output: Path) -> bool:
-    """Whether a code cell of a notebook that papermill executed has ended."""
+    """Whether any cell of a notebook that papermill executed has begun."""
     cells = nbformat.read(output, as_version=4).cells if output.is_file() else []
-    return any(cell.cell_type == "code" and cell.metadata.papermill.status == "completed" for cell in cells)
+    return any(cell.metadata.papermill.start_time for cell in cells)
 
 
 def _one_line(name: str, text: object) -> str:

@@ -11,23 +11,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gahb._util.files import File, absent, first_bytes, is_passing, what_is
+from gahb._util.files import File, absent, first_bytes, is_passing, try_again, what_is
+from gahb.datasets._arrays import ARRAYS, LFW, lfw, load_array, skimage_patches
 from gahb.datasets._pixels import TRANSPARENT, Form, as_gray, read_gray, to_pixels, why_unreadable
 
 SUFFIXES = {  # of photographs that Pillow reads
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c", ".png", ".apng", ".webp",
     ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".tga", ".qoi", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm",
 }  # fmt: skip
-ARRAYS = {".npz", ".npy", ".pt", ".pth"}
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}
 LMDB = "data.mdb"
-LFW = 13_233  # images of Labeled Faces in the Wild
 HIDDEN, NAKED = "hidden", "without an ending"
 NO_PHOTOGRAPHS = {"CelebAMask-HQ-mask-anno"}  # masks that CelebA-HQ is distributed with
 
@@ -75,7 +74,7 @@ class Reader:
                 pixels.append(to_pixels(gray, size))
             except Exception as error:  # each of Pillow's decoders raises its own errors for damaged files
                 if is_passing(error):
-                    raise _try_again(f"{name} in {self}", error) from None
+                    raise try_again(f"{name} in {self}", error) from None
                 images.unreadable.append(f"{name} ({why_unreadable(file, error)})")
                 continue
             images.names.append(name)
@@ -105,7 +104,7 @@ class Folder(Reader):
         self.names = ["/".join(parts) for parts in sorted(_image_files(path, errors.append, self.others))]
         for error in errors:
             if is_passing(error):
-                raise _try_again(error.filename, error)
+                raise try_again(error.filename, error)
             if Path(error.filename) == path:
                 raise error
         self.unreadable_folders = sorted(
@@ -222,14 +221,14 @@ def open_source(kind: str, source: Source, needed: int = 1) -> Reader:
     ``kind`` begins each error: faces, scenes or data.
     """
     if source is None and (kind != "faces" or needed <= 100):
-        return Array(lambda: _skimage_patches(kind), f"the {kind} inside scikit-image", package="scikit-image")
+        return Array(lambda: skimage_patches(kind), f"the {kind} inside scikit-image", package="scikit-image")
     if source is None or str(source) == "lfw":
         if needed > LFW:  # before 200 MB are downloaded
             raise ValueError(
                 f"{kind}: Labeled Faces in the Wild has {LFW:,} images, and {needed:,} are needed; "
                 "give a folder of faces such as CelebA, or an array"
             )
-        return Array(_lfw, "Labeled Faces in the Wild", package="scikit-learn")
+        return Array(lfw, "Labeled Faces in the Wild", package="scikit-learn")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")
     if not os.fspath(source):  # an unset variable, for example; Path would take it for the current folder
@@ -261,7 +260,7 @@ def _open_path(kind: str, path: Path) -> Reader:
             f"{kind}: {path.name} is neither a folder of images nor an array ({', '.join(sorted(ARRAYS))}); "
             "unpack an archive first"
         )
-    return Array(lambda: _load_array(path), path.name, path)
+    return Array(lambda: load_array(path), path.name, path)
 
 
 def _open_folder(kind: str, path: Path) -> Reader:
@@ -281,11 +280,6 @@ def _no_images(file: Path) -> str:
     if what == "a web page":
         to_do = "the download was refused, often for its quota; open its address in a browser"
     return f"is {what} and holds no images" + (f": {to_do}" if to_do else "")
-
-
-def _try_again(name: str, error: Exception) -> OSError:
-    reason = "out of memory" if isinstance(error, MemoryError) else getattr(error, "strerror", error)
-    return OSError(f"{name} cannot be read now ({reason}); try again")
 
 
 def _state(files: Iterable[tuple[str, Path]]) -> str:
@@ -335,70 +329,3 @@ def _why_not(kind: str) -> str:
     if kind in ARCHIVES:
         return "unpack them"
     return "give one of them alone" if kind in ARRAYS else "no image format that is read; convert photographs to .jpg"
-
-
-def _load_array(path: Path) -> np.ndarray:
-    try:
-        loaded = _load_tensors(path) if path.suffix.lower() in (".pt", ".pth") else _load_numpy(path)
-    except PermissionError:
-        raise
-    except Exception as error:  # each library raises its own errors for a damaged or unsafe file
-        if is_passing(error):
-            raise _try_again(path.name, error) from None
-        # Not in the library's words, which may advise loading it unsafely.
-        raise ValueError(
-            f"{path.name} could not be read as an array ({type(error).__name__}). It is damaged, of another format, or "
-            "needs code to be run, which is refused; save plain numbers with numpy.savez(path, images=images)."
-        ) from None
-    arrays = dict(_named_arrays(loaded))
-    batches = [name for name, array in arrays.items() if array.ndim > 2]
-    named = "images" if "images" in arrays else batches[0] if len(batches) == 1 else next(iter(arrays), "")
-    if named != "images" and len(batches) != 1 and len(arrays) != 1:
-        shapes = [f"{name} of shape {array.shape}" for name, array in arrays.items()]
-        held = ", ".join(shapes[:3]) + (f" and {len(shapes) - 3} more" if len(shapes) > 3 else "")
-        raise ValueError(
-            f"{path.name} holds {held or 'no array'}; name the array of images 'images', and make one array of a list"
-        )
-    return arrays[named]
-
-
-def _named_arrays(loaded: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays in nested dicts, lists and tuples, such as (images, labels), with their keys and positions."""
-    if isinstance(loaded, dict | list | tuple):
-        for key, value in loaded.items() if isinstance(loaded, dict) else enumerate(loaded):
-            yield from _named_arrays(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(loaded, Tensor):  # NumPy has no bfloat16
-        loaded = loaded.detach().resolve_conj().resolve_neg()
-        yield name, (loaded.float() if loaded.is_floating_point() and loaded.itemsize < 4 else loaded).numpy()
-    elif isinstance(loaded, np.ndarray):
-        yield name, loaded
-
-
-def _load_tensors(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _load_numpy(path: Path) -> Any:
-    with path.open("rb") as file:  # numpy would leave a damaged file open
-        loaded = np.load(file, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-
-
-def _skimage_patches(kind: str) -> np.ndarray:
-    from skimage.data import lfw_subset
-
-    patches = lfw_subset()  # the first 100 are faces; the others show none
-    return patches[:100] if kind == "faces" else patches[100:]
-
-
-def _lfw() -> np.ndarray:
-    from sklearn.datasets import fetch_lfw_people
-
-    try:
-        people = fetch_lfw_people(resize=0.5, slice_=None, funneled=True)
-    except OSError as error:
-        raise ValueError(
-            "faces: Labeled Faces in the Wild, which is used if more faces are needed than the 100 inside "
-            f"scikit-image, could not be downloaded ({error}). Give a folder of faces or an array."
-        ) from None
-    return np.clip(people.images, 0, 1)

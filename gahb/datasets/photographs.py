@@ -93,11 +93,12 @@ def faces(
     source : str or Path, optional
         A folder of images, read recursively and sorted by name, such as CelebA from Kaggle or torchvision, whose
         partition file is not used; an LMDB export of encoded images, such as LSUN's (needs ``lmdb``); an ``.npz``,
-        ``.npy`` or ``.pt`` array; or ``"lfw"`` (Labeled Faces in the Wild, downloaded by scikit-learn). If left out,
+        ``.npy`` or ``.pt`` file, of one array or with labels beside it; or ``"lfw"`` (Labeled Faces in the Wild, downloaded by scikit-learn). If left out,
         the 100 faces inside scikit-image if they are enough, else LFW.
     size : int
         Height and width, pixels. Photographs are converted to gray by the mean of their channels, cropped to the
-        central square (160x160 of CelebA's 178x218) and resized with antialiasing.
+        central square (160x160 of CelebA's 178x218) and resized with antialiasing; transparent parts are shown on
+        white, and of several images in a file the first is taken, as the manifest notes.
     N : int
         Images in each of the training sets S1 and S2; 0 for a test set alone.
     test_size : int
@@ -114,6 +115,8 @@ def faces(
     ------
     ValueError
         If too few photographs are usable: readable, and not near duplicates of earlier ones.
+    OSError
+        If the disk or the memory fails while a photograph is read; nothing is kept then.
     """
     return _photographs("faces", source, size, N, test_size, cache)
 
@@ -171,7 +174,7 @@ def _photographs(kind: str, source: Source, size: int, N: int, test_size: int, c
         request = {"kind": kind, "place": reader.place, "size": size, "N": N, "test_size": test_size}
         request["version"] = PREPARATION
         pixels, manifest = load_or_prepare(cache, request, reader.fingerprint(), prepare)
-    return Photographs(pixels, N, test_size, manifest)
+    return Photographs(pixels, N, test_size, manifest | {"not_read": list(reader.not_read)})
 
 
 def _prepare(kind: str, reader: Reader, size: int, N: int, test_size: int) -> Prepared:
