@@ -155,7 +155,7 @@ JUPYTER = [
         lambda folder: relative(folder, lambda: load_released("m.pt")),
         refused(FileNotFoundError, "denoiser: " + GONE.format("m.pt")),
     ),
-    ("relative: folders in a notebook", beside_a_notebook, leads_to(["store: HERE/s", "figures: HERE/f"])),
+    ("relative: folders in a notebook", beside_a_notebook, leads_to(["store: HERE/s", "figures: HERE/f/smoke"])),
     ("papermill: 2024_01 as a number", started(faces=202401), refused(FileNotFoundError, NUMBER)),
     ("papermill: True", started(scenes=True), refused(FileNotFoundError, "read True as .* -r scenes PATH is text")),
     (

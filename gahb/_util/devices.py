@@ -19,7 +19,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        if available["cuda"] and (fault := _cuda_fault()):
+        if available["cuda"] and (fault := _cuda_fault("cuda")):
             warnings.warn(f"the GPU is not used, as torch cannot compute on it ({fault}); the CPU is", stacklevel=2)
         return torch.device("cuda" if available["cuda"] and not fault else "cpu")
     try:
@@ -30,7 +30,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if chosen is None or not available.get(chosen.type, False) or (chosen.index or 0) >= count:
         there = ", ".join(name for name, found in available.items() if found)
         raise ValueError(f"device {device!r} is not available here; take auto or one of {there}")
-    if chosen.type == "cuda" and (fault := _cuda_fault()):
+    if chosen.type == "cuda" and (fault := _cuda_fault(str(chosen))):
         raise ValueError(
             f"torch cannot compute on device {device!r} ({fault}); take cpu, or a torch built for this card"
         )
@@ -38,10 +38,10 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 
 @functools.cache
-def _cuda_fault() -> str:
+def _cuda_fault(device: str) -> str:
     """What a tiny computation on the GPU fails with; empty if it works."""
     try:
-        return "" if torch.ones(2, device="cuda").sum().item() == 2 else "wrong result"
+        return "" if torch.ones(2, device=device).sum().item() == 2 else "wrong result"
     except Exception as error:  # each release of torch raises its own
         return str(error).partition("\n")[0]
 

@@ -119,8 +119,9 @@ def what_is(start: bytes) -> tuple[str, str]:
     for pattern, what, to_do in DISGUISES:
         if re.match(pattern, start, re.DOTALL | re.IGNORECASE):
             return what, to_do
-    first = start.decode("utf-8", "replace").strip()[:40].partition("\n")[0].rstrip()
-    return (f"text that begins with {first!r}", "") if first.isascii() and first.isprintable() and first else ("", "")
+    text = start.decode("latin-1").strip()
+    is_text = text.isascii() and len(text) >= 8 and "".join(text.split()).isprintable()
+    return (f"text that begins with {text.splitlines()[0][:40]!r}" if is_text else "", "")
 
 
 LASTING = (  # errors that stay until somebody changes the file

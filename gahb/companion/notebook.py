@@ -184,9 +184,6 @@ def start(
     chosen_scale = scales.get(scale)
     keep_to_quota()
     faces, scenes = _existing("faces", faces), _existing("scenes", scenes)
-    for name, folder in (("store", store), ("figures", figures)):
-        if folder is not None and not Path(str(folder)).expanduser().is_absolute():
-            print(f"{name}: {Path(str(folder)).absolute()}")  # a kernel runs where its notebook lies
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
     chosen_device = pick_device(device)
@@ -197,6 +194,9 @@ def start(
     plotting.provenance(folder)
     plotting.style()
     store_folder = Path(str(store or stores.default_store())).expanduser()
+    for name, place in (("store", store_folder), ("figures", folder)):
+        if not place.is_absolute():
+            print(f"{name}: {place.absolute()}")  # a kernel runs where its notebook lies
     return Run(notebook, chosen_scale, faces, scenes, store_folder, folder, chosen_device, seed)
 
 

@@ -26,7 +26,7 @@ def to_pixels(gray: np.ndarray, size: int) -> Tensor:
     """Crop to the central square and resize with antialiasing: uint8 (n, 1, size, size) from any array (n, H, W)."""
     images = torch.from_numpy(np.ascontiguousarray(gray))
     parts = []
-    for part in images.split(4096):
+    for part in images.split(max(1, 16 * BLOCK // images[0].numel())):
         scale = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(part.dtype, 1.0)
         square = _central_square(part.float() / scale)
         parts.append((resize(square[:, None], size).clamp(0, 1) * 255).round().to(torch.uint8))

@@ -171,7 +171,7 @@ class Lmdb(Reader):
         try:
             environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # read-only disks too
         except lmdb.Error as error:
-            if what_is(first_bytes(self.path / LMDB))[0]:
+            if what_is(first_bytes(self.path / LMDB))[0] in ("a web page", "a Git LFS pointer"):
                 raise ValueError(f"{LMDB} of {self} {_no_images(self.path / LMDB)}") from None
             reason = str(error).removeprefix(f"{self.path}: ")
             raise ValueError(f"{self} could not be read ({reason}); export it again") from None

@@ -262,25 +262,13 @@ def near_duplicates(pixels: Tensor, threshold: float = 0.95) -> np.ndarray:
     small = small - small.mean(1, keepdim=True)
     repeated = small.norm(dim=1) < 1e-6
     small = torch.nn.functional.normalize(small, dim=1)
-    bound = _bounds(small)
     for start in range(0, len(small), DUPLICATE_BLOCK):
         end = start + DUPLICATE_BLOCK
         kept = torch.nonzero(~repeated[:end]).flatten()
-        i, j = torch.nonzero(bound[start:end] @ bound[kept].T > threshold - 1e-5).unbind(1)
+        i, j = torch.nonzero(small[start:end] @ small[kept].T > threshold - 1e-5).unbind(1)
         pairs = torch.stack([i + start, kept[j]], dim=1)
         i, j = pairs[pairs[:, 1] < pairs[:, 0]].unbind(1)
         close = (small[i] * small[j]).sum(1) > threshold
         for later, earlier in zip(i[close].tolist(), j[close].tolist(), strict=True):  # sorted by the later
             repeated[later] |= ~repeated[earlier]
     return repeated.numpy()
-
-
-def _bounds(vectors: Tensor) -> Tensor:
-    """Short vectors whose products bound those of the given ones from above, at a tenth of the cost.
-
-    They hold the first principal components and the norm of the rest (Cauchy-Schwarz).
-    """
-    _, basis = torch.linalg.eigh((vectors.T @ vectors).double())
-    components = vectors @ basis[:, -32:].float()
-    rest = (vectors.square().sum(1) - components.square().sum(1)).clamp_min(0).sqrt()
-    return torch.cat([components, rest[:, None]], dim=1)
