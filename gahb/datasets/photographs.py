@@ -93,8 +93,8 @@ def faces(
     source : str or Path, optional
         A folder of images, read recursively and sorted by name, such as CelebA from Kaggle or torchvision, whose
         partition file is not used; an LMDB export of encoded images, such as LSUN's (needs ``lmdb``); an ``.npz``,
-        ``.npy`` or ``.pt`` file, of one array or with labels beside it; or ``"lfw"`` (Labeled Faces in the Wild, downloaded by scikit-learn). If left out,
-        the 100 faces inside scikit-image if they are enough, else LFW.
+        ``.npy`` or ``.pt`` file, of one array or with labels beside it; or ``"lfw"`` (Labeled Faces in the Wild,
+        downloaded by scikit-learn). If left out, the 100 faces inside scikit-image if they are enough, else LFW.
     size : int
         Height and width, pixels. Photographs are converted to gray by the mean of their channels, cropped to the
         central square (160x160 of CelebA's 178x218) and resized with antialiasing; transparent parts are shown on
