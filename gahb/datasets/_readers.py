@@ -44,14 +44,20 @@ class Images(NamedTuple):
 
 
 class Reader:
-    """The images of a source. Subclasses add its name (``str``), and ``encoded()`` or a new ``read()``."""
+    """The images of a source, here those of a path. Subclasses add ``encoded()`` or a new ``read()``."""
 
-    place: str  # tells sources apart
+    what: str  # for people
     unreadable_folders: Sequence[str] = ()  # each with the reason
     not_read: Sequence[str] = ()  # files that are no images, by kind, each with the reason
 
+    def __init__(self, path: Path) -> None:
+        self.path, self.place = path, str(path.resolve())  # the place tells sources apart
+
     def __len__(self) -> int:
         raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.path.name or Path(self.place).name}"
 
     def fingerprint(self) -> str:
         """A checksum that changes when the source does."""
@@ -97,8 +103,10 @@ class Reader:
 class Folder(Reader):
     """The images below a folder, sorted by their path."""
 
+    what = "folder"
+
     def __init__(self, path: Path) -> None:
-        self.path, self.place = path, str(path.resolve())
+        super().__init__(path)
         errors: list[OSError] = []
         self.others: Counter[str] = Counter()
         self.names = ["/".join(parts) for parts in sorted(_image_files(path, errors.append, self.others))]
@@ -114,9 +122,6 @@ class Folder(Reader):
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def __str__(self) -> str:
-        return f"folder {self.path.name or Path(self.place).name}"
 
     def fingerprint(self) -> str:
         return _state(self.encoded(range(len(self))))
@@ -139,14 +144,10 @@ class Folder(Reader):
 class Lmdb(Reader):
     """The encoded images of an LMDB export, such as LSUN's, sorted by their keys."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.place = path, str(path.resolve())
+    what = "LMDB export"
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def __str__(self) -> str:
-        return f"LMDB export {self.path.name or Path(self.place).name}"
 
     def fingerprint(self) -> str:
         return _state([(LMDB, self.path / LMDB)])
@@ -185,9 +186,9 @@ class Lmdb(Reader):
 class Array(Reader):
     """Images in memory: (n, H, W), (n, H, W, C) or (n, C, H, W), uint8, uint16, or float in [0, 1]."""
 
-    def __init__(self, load: Callable[[], np.ndarray], name: str, path: Path | None = None, package: str = "") -> None:
-        self.load, self.name, self.path, self.package = load, name, path, package
-        self.place = str(path.resolve()) if path else name
+    def __init__(self, load: Callable[[], np.ndarray], name: str, file: Path | None = None, package: str = "") -> None:
+        self.load, self.name, self.file, self.package = load, name, file, package
+        self.place = str(file.resolve()) if file else name
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -205,7 +206,7 @@ class Array(Reader):
 
     def fingerprint(self) -> str:
         """Changes with the size or time of the file, or the version of the package."""
-        return _state([(self.name, self.path)]) if self.path else f"{self.package} {version(self.package)}"
+        return _state([(self.name, self.file)]) if self.file else f"{self.package} {version(self.package)}"
 
     def read(self, positions: Sequence[int], size: int) -> Images:
         """Prepare the images at some positions, which are their names."""

@@ -124,7 +124,7 @@ def survey(source: str | Path, size: int = 40, most: int | None = None, progress
         modes=Counter(mode for *_, mode in forms),
         unreadable=[*reader.unreadable_folders, *(name for block in blocks for name in block.unreadable)],
         near_duplicates=[name for name, again in zip(names, repeated, strict=True) if again],
-        notes=[note for block in blocks for note in block.notes],
+        notes=list(dict.fromkeys(note for block in blocks for note in block.notes)),
         not_read=list(reader.not_read),
         pixels=pixels[torch.from_numpy(~repeated)],
     )
