@@ -132,8 +132,8 @@ LASTING = (  # errors that stay until somebody changes the file
 
 def is_passing(error: BaseException) -> bool:
     """Whether an error is the machine's, not the file's: a network disk that is away, no memory, too many files."""
-    system = isinstance(error, OSError) and error.errno is not None
-    return isinstance(error, MemoryError) or (system and error.errno not in LASTING)
+    number = error.errno if isinstance(error, OSError) else None
+    return isinstance(error, MemoryError) or (number is not None and number not in LASTING)
 
 
 def try_again(name: str, error: BaseException) -> OSError:
