@@ -25,13 +25,11 @@ def _known_scale(context: click.Context, option: click.Parameter, name: str) -> 
 
 def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     """Refuse a path that does not exist at once, rather than in each notebook."""
-    if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
-        wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
-        raise (
-            absent(path, option.name, wanted)
-            if path
-            else ValueError(f"{option.name}: the path is empty; give {wanted}")
-        )
+    wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
+    if path == "":
+        raise ValueError(f"{option.name}: the path is empty; give {wanted}")
+    if path not in (None, "lfw") and not Path(path).exists():
+        raise absent(path, option.name, wanted)
     return path
 
 

@@ -135,12 +135,13 @@ def _nearly(recipe: Recipe, images: Tensor, store: str | Path | None) -> Path | 
     if "sha256" not in asked["data"]:
         return None
     own = torch.tensor(sketch(images))
-    for folder in sorted(Path(store or default_store()).expanduser().glob(f"{recipe.name}-*")):
+    folders = Path(store or default_store()).expanduser().glob(f"{recipe.name}-*")
+    for folder in sorted(folder for folder in folders if folder.name != identity(recipe)):
         with suppress(OSError, ValueError):
             found = about(folder)
             settings, other = found["recipe"], torch.tensor(found["made"].get("sketch", [torch.inf]))
             asked["data"]["sha256"] = settings["data"].get("sha256")
-            if settings == asked and 0 < (apart := float((own - other).square().mean().sqrt())) < NEARLY:
+            if settings == asked and (apart := float((own - other).square().mean().sqrt())) < NEARLY:
                 levels = f"they differ by about {255 * apart:.1g} of 255 levels"
                 print(f"a denoiser of nearly these images is here: {folder.name} ({levels}).", end=" ", file=sys.stderr)
                 print("GAHB_NEARLY=1 in the environment takes it; without, one is trained anew", file=sys.stderr)
