@@ -192,10 +192,10 @@ def large(tmp_path):
     small = Image.fromarray(picture(0, channels=1)[..., 0])
     small.resize((8200, 8200), Image.BILINEAR).save(file)
     code = f"""
-import resource
 from pathlib import Path
 from gahb.datasets._pixels import read_gray, to_pixels
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+status = Path("/proc/self/status")  # ru_maxrss would include that of the parent process
+peak = lambda: int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024 if status.exists() else 0
 to_pixels(read_gray(Path({str(tmp_path / "small.png")!r}))[0], 20)
 before = peak()
 gray, form, _ = read_gray(Path({str(file)!r}))

@@ -14,7 +14,7 @@ from gahb._util.files import File, first_bytes, what_is
 
 Form = tuple[int, int, str]  # height, width, mode
 CELEBA = (218, 178)  # height and width of the aligned CelebA images
-BLOCK = 2**22  # pixels that are converted at once
+BLOCK = 2**20  # pixels that are converted at once
 LARGE = 64_000_000  # pixels: larger images are reduced while they are decoded
 REDUCED = 2_000  # to at least as many pixels on their shorter side
 OVERSHOOT = 1e-3  # of an interpolation or of half precision; a quarter of one of 255 levels
@@ -26,7 +26,7 @@ def to_pixels(gray: np.ndarray, size: int) -> Tensor:
     """Crop to the central square and resize with antialiasing: uint8 (n, 1, size, size) from any array (n, H, W)."""
     images = torch.from_numpy(np.ascontiguousarray(gray))
     parts = []
-    for part in images.split(max(1, 16 * BLOCK // images[0].numel())):
+    for part in images.split(max(1, 64 * BLOCK // images[0].numel())):
         scale = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(part.dtype, 1.0)
         square = _central_square(part.float() / scale)
         parts.append((resize(square[:, None], size).clamp(0, 1) * 255).round().to(torch.uint8))
