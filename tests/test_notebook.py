@@ -20,7 +20,7 @@ from gahb.training import Recipe
     [
         ({"scale": "huge"}, "unknown scale 'huge'"),
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"faces": "no/such/folder"}, "faces: there is no folder or file no/such/folder"),
+        ({"faces": "no/such/folder"}, "faces: there is no folder or file /.*/no/such/folder; give"),
         ({"scenes": "no/such/file.npz"}, "scenes: there is no folder or file"),
         ({"seed": -1}, "seed must be"),
         ({"seed": 0.5}, "seed must be"),
