@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, metrics, optimal, rivals, stats
+from gahb import bases, locality, metrics, optimal, rivals, stats
 from gahb.datasets import Photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -225,6 +225,14 @@ CASES = [
     *count_cases("empirical", lambda v: o.empirical(IMAGES, 0.1, v), "block"),
     *images_cases("empirical", lambda y: o.empirical(IMAGES, 0.1)(y), "y"),
     ("empirical", lambda: o.empirical(IMAGES, 0.1)(WIDE), "y", "(3, 1, 6, 7)", "36 pixels"),
+    *images_cases("local", lambda x: o.local(x, 0.1, 3), "train"),
+    *positive_cases("local", lambda v: o.local(IMAGES, v, 3), "sigma"),
+    *count_cases("local", lambda v: o.local(IMAGES, 0.1, v), "patch"),
+    *count_cases("local", lambda v: o.local(IMAGES, 0.1, 3, block=v), "block"),
+    ("local", lambda: o.local(IMAGES, 0.1, 4), "patch", "4", "odd"),
+    *images_cases("local", lambda y: o.local(IMAGES, 0.1, 3)(y), "y"),
+    ("local", lambda: o.local(IMAGES, 0.1, 3)(WIDE), "y", "(3, 1, 6, 7)", "1, 6, 6)"),
+    ("local", lambda: o.local(IMAGES, 0.1, 3)(IMAGES.mT.reshape(3, 1, 4, 9)), "y", "(3, 1, 4, 9)", "1, 6, 6)"),
     *image_cases("gaussian", lambda x: o.gaussian(x, EYE, 0.1), "mean"),
     *positive_cases("gaussian", lambda v: o.gaussian(IMAGES[0], EYE, v), "sigma"),
     ("gaussian", lambda: o.gaussian(IMAGES[0], EYE[:5], 0.1), "cov", "(5, 36)", "(36, 36)"),
@@ -430,7 +438,7 @@ FILES = {"load_released", "load_or_train"}  # tested with the files that they re
 
 
 def public_names():
-    for module in (gahb, gahb.datasets, optimal, stats, metrics, bases, rivals):
+    for module in (gahb, gahb.datasets, optimal, locality, stats, metrics, bases, rivals):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")
