@@ -292,7 +292,7 @@ run.save(
 # a denoiser below it is nearer to the network than the clean image is.
 
 # %%
-sides, noise_levels = (3, 5, 7, 9, 13), [sigmas[i] for i in np.linspace(0, len(sigmas) - 1, 6).round().astype(int)]
+sides, noise_levels = (1, 3, 5, 7, 9, 13), [sigmas[i] for i in np.linspace(0, len(sigmas) - 1, 6).round().astype(int)]
 level_db, few_faces, other_faces = -20 * np.log10(noise_levels), test[:50], run.to(photographs.S2[:20])
 
 
@@ -355,9 +355,9 @@ run.save(
     fig, "fig01d_locality", "Beyond the paper: locality",
     "Part of f(y) - y of the network of N faces, on test images, that another denoiser does not explain, with 95 % "
     "bootstrap bands: the Wiener filter, the optimal denoiser and the local score machine of the same faces. The last "
-    "sees only a patch around each pixel; the numbers are its sides, of 3, 5, 7, 9 and 13 the one with the least error "
-    "on faces of S2. Dashed: the clean image in place of a denoiser; below it, a denoiser is nearer to the network "
-    "than the truth is. For N = 1 the three coincide: each returns the one face. No claim of the paper is judged by it.",
+    "sees only a patch around each pixel; the numbers are its sides, of 1, 3, 5, 7, 9 and 13 the one with the least "
+    "error on faces of S2. Dashed: the clean image in place of a denoiser; below it, a denoiser is nearer to the network "
+    "than the truth is. For N = 1 the three coincide: each returns the one face. No claim is judged by it.",
     networks=networks.values(),
 )  # fmt: skip
 
