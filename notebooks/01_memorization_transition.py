@@ -356,8 +356,8 @@ run.save(
     "Part of f(y) - y of the network of N faces, on test images, that another denoiser does not explain, with 95 % "
     "bootstrap bands: the Wiener filter, the optimal denoiser and the local score machine of the same faces. The last "
     "sees only a patch around each pixel; the numbers are its sides, of 1, 3, 5, 7, 9 and 13 the one with the least "
-    "error on faces of S2. Dashed: the clean image in place of a denoiser; below it, a denoiser is nearer to the network "
-    "than the truth is. For N = 1 the three coincide: each returns the one face. No claim is judged by it.",
+    "error on faces of S2. Dashed: the clean image in place of a denoiser; below it, a denoiser is nearer to the "
+    "network than the truth is. For N = 1 the three coincide: each returns the one face. No claim is judged by it.",
     networks=networks.values(),
 )  # fmt: skip
 
