@@ -22,6 +22,7 @@ KINDS = {  # of the module that a notebook calls
     "metrics.py": "evaluation",
     "rivals.py": "evaluation",
     "optimal.py": "evaluation",
+    "locality.py": "evaluation",
     "plotting.py": "drawing",
 }
 

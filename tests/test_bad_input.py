@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, datasets, metrics, optimal, rivals, stats
+from gahb import bases, datasets, locality, metrics, optimal, rivals, stats
 from gahb.datasets import Photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -139,6 +139,9 @@ CALLS = [  # a public function, and each of its arguments
     # optimal denoisers
     ("empirical", lambda y, **how: optimal.empirical(**how)(y),
      {"train": batch(), "sigma": positive(), "block": count(2), "y": batch(ONE, (WIDE, "6, 7)", "36 pixels"))}),
+    ("local", lambda y, **how: optimal.local(**how)(y),
+     {"train": batch(), "sigma": positive(), "patch": (3, [*count(3)[1], (4, "4", "odd")]), "block": count(2),
+      "y": batch(ONE, (WIDE, "6, 7)", "1, 6, 6)"), (IMAGES.reshape(3, 1, 4, 9), "4, 9)", "1, 6, 6)"))}),
     ("gaussian", optimal.gaussian,
      {"mean": one(), "sigma": positive(),
       "cov": (EYE, [(EYE[:5], "(5, 36)", "(36, 36)"), (None, "NoneType", "torch.Tensor"),
@@ -334,7 +337,7 @@ FILES = {"load_released", "load_or_train"}  # tested with the files that they re
 
 
 def public_names():
-    for module in (gahb, datasets, optimal, stats, metrics, bases, rivals):
+    for module in (gahb, datasets, optimal, locality, stats, metrics, bases, rivals):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")

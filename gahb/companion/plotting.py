@@ -39,6 +39,7 @@ COLOURS = {
     "network": "#222222",
     "optimal": "#7f7f7f",
     "rival": "#009e73",
+    "local": "#56b4e9",
     "singular": "#cc79a7",
     "unseen": "#999933",
     "shuffled": "#e377c2",
