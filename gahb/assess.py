@@ -24,9 +24,9 @@ Features = Callable[[Tensor], Tensor]  # (B, C, H, W) in [0, 1] -> (B, F)
 def memorized(found: Nearest, threshold: float = THRESHOLD) -> Tensor:
     """Which images copy a training image: the nearest is less than a third as far away as the second nearest.
 
-    The rule of Yoon et al. (2023) and Gu et al. (2023). It needs no scale of distances, but has a level of chance: where
-    training images fill k dimensions evenly, it calls an unseen image a copy with probability 3^-k. That is nothing
-    for photographs, but 4 % for disks of 20x20, of equal contrast, where k is about 3.
+    The rule of Yoon et al. (2023) and Gu et al. (2023). It needs no scale of distances, but has a level of chance:
+    where training images fill k dimensions evenly, it calls an unseen image a copy with probability 3^-k. That is
+    nothing for photographs, but 4 % for disks of 20x20, of equal contrast, where k is about 3.
 
     Parameters
     ----------
@@ -125,12 +125,8 @@ class Assessment:
         The nearest training image of each sample, or of its mirror image if that is nearer.
     mirrored : Tensor (B,), bool
         Whether it is that of the mirror image.
-    copied : Tensor (B,), bool
-        Which samples copy a training image; see :func:`memorized`.
-    decided : bool
-        Whether there are at least two pictures in the training set, without which nothing can be called a copy.
-    false_alarms : Tensor (min(B, M),), bool, or None
-        Which of as many unseen images the same rule calls copies.
+    null : Nearest or None
+        The same for as many unseen images as there are samples (or all of them, if they are fewer).
     table : dict of ndarray (B,)
         What :func:`similarities` returns; plain only, for features.
     duplicates : ndarray (N,), int
@@ -139,11 +135,30 @@ class Assessment:
 
     found: Nearest = field(repr=False)
     mirrored: Tensor = field(repr=False)
-    copied: Tensor = field(repr=False)
-    decided: bool
-    false_alarms: Tensor | None = field(repr=False)
+    null: Nearest | None = field(repr=False)
     table: dict[str, np.ndarray] = field(repr=False)
     duplicates: np.ndarray = field(repr=False)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the training set has at least two pictures, without which nothing can be called a copy."""
+        return len(np.unique(self.duplicates)) > 1
+
+    @property
+    def copied(self) -> Tensor:
+        """Which samples copy a training image, by :func:`memorized`, (B,)."""
+        return memorized(self.found)
+
+    @property
+    def suspect(self) -> Tensor:
+        """Which samples have a lower distance ratio than all of the unseen images, (B,); none if there are none.
+
+        Finds copies that are too damaged for :func:`memorized`: blurred, noisy, shifted. If samples were like unseen
+        images, B / (M + 1) of them would be expected for M of these.
+        """
+        if self.null is None or not self.decided:
+            return torch.zeros_like(self.copied)
+        return self.found.distance_ratio < self.null.distance_ratio.min()
 
     def closest(self, n: int = 10) -> list[int]:
         """Positions of the samples that are most similar to a training image, the most similar first."""
@@ -157,8 +172,8 @@ class Assessment:
     def summary(self) -> dict[str, Any]:
         """The shares, medians and intervals (95 %) as plain numbers, which JSON can hold.
 
-        ``copies`` and ``false_alarms`` are counts and shares with exact binomial intervals, None where they are not
-        known. ``similarity`` has the median of each row of the table and of the excess, with a bootstrap interval, and
+        ``copies``, ``false_alarms`` (unseen images that :func:`memorized` calls copies) and ``suspects`` are counts and
+        shares with exact binomial intervals, None where they are not known. ``similarity`` has the median of each row of the table and of the excess, with a bootstrap interval, and
         ``twin`` what claim 2.3 asks: the pairs' median, their median excess over the nearest training image, and the
         95th percentile of the similarity of two samples from two noise images.
         """
@@ -166,12 +181,14 @@ class Assessment:
         rows = dict(self.table)
         if "unseen" in rows:
             rows |= {"excess" + suffix: excess(rows, suffix) for suffix in suffixes}
+        known = self.null is not None and self.decided
         summary = {
-            "samples": len(self.copied),
+            "samples": len(self.mirrored),
             "train": len(self.duplicates),
             "threshold": THRESHOLD,
             "copies": _share(self.copied) if self.decided else None,
-            "false_alarms": _share(self.false_alarms) if self.decided and self.false_alarms is not None else None,
+            "false_alarms": _share(memorized(self.null)) if known else None,
+            "suspects": _share(self.suspect) if known else None,
             "near_duplicates": len(self.repeated()),
             "similarity": {key: _median(values) for key, values in rows.items()},
         }
@@ -229,9 +246,7 @@ def assess(
     with progress_bar(total, 0, "comparing", progress, "pair") as bar:
         found = [_nearest_of_both(both, vectors["train"], **options, done=bar.update) for both in asked]
         table = similarities(**vectors, centered=kinds, done=bar.update)
-    (near, nearer), *rest = found
-    alarms = memorized(rest[0][0]) if rest else None
-    return Assessment(near, nearer, memorized(near), len(np.unique(duplicates)) > 1, alarms, table, duplicates)
+    return Assessment(*found[0], found[1][0] if unseen is not None else None, table, duplicates)
 
 
 def _check_sets(sets: dict[str, Tensor]) -> None:
