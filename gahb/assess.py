@@ -173,27 +173,28 @@ class Assessment:
         """The shares, medians and intervals (95 %) as plain numbers, which JSON can hold.
 
         ``copies``, ``false_alarms`` (unseen images that :func:`memorized` calls copies) and ``suspects`` are counts and
-        shares with exact binomial intervals, None where they are not known. ``similarity`` has the median of each row of the table and of the excess, with a bootstrap interval, and
-        ``twin`` what claim 2.3 asks: the pairs' median, their median excess over the nearest training image, and the
-        95th percentile of the similarity of two samples from two noise images.
+        shares with exact binomial intervals, None where they are not known. ``similarity`` has the median of each row
+        of the table and of the excess, with a bootstrap interval. ``twin`` has what claim 2.3 asks: the pairs' median,
+        their median excess over the nearest training image, the 95th percentile of the similarity of two samples from
+        two noise images, and whether the pairs are beyond both.
         """
         suffixes = [key.removeprefix("nearest") for key in self.table if key.startswith("nearest")]
         rows = dict(self.table)
         if "unseen" in rows:
             rows |= {"excess" + suffix: excess(rows, suffix) for suffix in suffixes}
-        known = self.null is not None and self.decided
+        null = self.null if self.decided else None
         summary = {
             "samples": len(self.mirrored),
             "train": len(self.duplicates),
             "threshold": THRESHOLD,
             "copies": _share(self.copied) if self.decided else None,
-            "false_alarms": _share(memorized(self.null)) if known else None,
-            "suspects": _share(self.suspect) if known else None,
+            "false_alarms": None if null is None else _share(memorized(null)),
+            "suspects": None if null is None else _share(self.suspect),
             "near_duplicates": len(self.repeated()),
             "similarity": {key: _median(values) for key, values in rows.items()},
         }
         if "pair" in rows:
-            summary["twin"] = {suffix or "plain": _twin(rows, suffix) for suffix in suffixes}
+            summary["twin"] = {suffix[1:] or "plain": _twin(rows, suffix) for suffix in suffixes}
         return summary
 
 
@@ -322,9 +323,8 @@ def _median(values: np.ndarray) -> dict[str, Any]:
 
 
 def _twin(rows: dict[str, np.ndarray], suffix: str) -> dict[str, Any]:
+    pair, more = _median(rows["pair" + suffix]), _median(rows["pair" + suffix] - rows["nearest" + suffix])
     other = rows.get("other_noise" + suffix)
-    return {
-        "pair": _median(rows["pair" + suffix]),
-        "pair_minus_nearest": _median(rows["pair" + suffix] - rows["nearest" + suffix]),
-        "other_noise_95": None if other is None else float(np.quantile(other, 0.95)),
-    }
+    limit = None if other is None else float(np.quantile(other, 0.95))
+    agree = None if limit is None else more["interval"][0] > 0 and pair["median"] > limit
+    return {"pair": pair, "pair_minus_nearest": more, "other_noise_95": limit, "agree": agree}

@@ -205,7 +205,7 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Parameters
     ----------
     a, b : Tensor (B, C, H, W)
-        Floating point.
+        Floating point or 8-bit.
     centered : bool
         Remove the mean of each image first. The paper's similarity is the plain one, which says
         little where the means dominate.
@@ -215,9 +215,10 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Tensor (B,)
         In [-1, 1].
     """
-    checks.images(a, "a")
-    checks.images(b, "b")
+    checks.images(a, "a", uint8=True)
+    checks.images(b, "b", uint8=True)
     checks.same_shape(a, b, "a and b")
+    a, b = (x if x.is_floating_point() else x.float() for x in (a, b))
     return (unit(a, centered) * unit(b, centered)).sum(1)
 
 
