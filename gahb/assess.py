@@ -73,7 +73,7 @@ def similarities(
     dict of ndarray (B,)
         ``nearest``, to the nearest training image; ``unseen``, to the nearest unseen image; ``seen``, to the nearest
         of as many training images, if there are not as many of both; ``pair``, to the twin's sample; ``other_noise``,
-        to the model's own next sample, from another noise, if there are at least two.
+        to another sample of the model, from another noise, if there are at least two.
     """
     table = {}
     for remove in centered:

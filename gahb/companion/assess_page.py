@@ -167,9 +167,9 @@ def _copies(summary: dict[str, Any]) -> str:
 
 
 def _counted(share: dict[str, Any], noun: str) -> str:
-    low, high = (f"{100 * end:.2g}" for end in share["interval"])
+    low, high = (f"{100 * end:.3g}" for end in share["interval"])
     return (
-        f"{share['count']:,} of {share['of']:,} {noun} ({100 * share['share']:.2g} %, 95 % interval {low} to {high} %)"
+        f"{share['count']:,} of {share['of']:,} {noun} ({100 * share['share']:.3g} %, 95 % interval {low} to {high} %)"
     )
 
 

@@ -90,7 +90,7 @@ def read_images(
     found = ImageSet(str(reader), torch.empty(0), [], [*reader.unreadable_folders])
     if isinstance(reader, Array):  # whose length would need a gray copy
         loaded = np.asarray(reader.load())
-        total, images = len(loaded), _of_array(loaded, reader.name)
+        total, images = len(loaded), _of_array(loaded, f"{name}: {reader.name}")
     else:
         total, images = len(reader), _images(reader, found.unreadable)
     for each, image in tqdm(images, name, total, unit="image", disable=None if progress else True, leave=False):
@@ -157,7 +157,8 @@ def _of_array(images: np.ndarray, name: str) -> Iterator[tuple[str, Tensor]]:
     if images.dtype.kind != "f":  # not by blocks: a dark block of 16 bits looks like 8
         images = _known_type(images, name)
     for start in range(0, len(images), BLOCK):
-        block = _known_type(images[start : start + BLOCK], name)
+        block = images[start : start + BLOCK]
+        block = _known_type(block, name) if block.dtype.kind == "f" else block
         scale = np.iinfo(block.dtype).max if block.dtype.kind == "u" else 1
         block = torch.from_numpy(block.astype(np.float32)) / scale
         block = block[:, None] if axis is None else block.movedim(axis, 1)
