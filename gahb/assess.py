@@ -238,16 +238,19 @@ def assess(
     sets = {name: images for name, images in sets.items() if images is not None}
     _check_sets(sets)
     duplicates = _duplicates(train)
-    asked = [samples] if unseen is None else [samples, _evenly(unseen, min(len(samples), len(unseen)))]
-    asked = [[_vectors(x, features) for x in ([each, each.flip(-1)] if mirrored else [each])] for each in asked]
+    known = [] if unseen is None else [_evenly(unseen, min(len(samples), len(unseen)))]
     vectors = {name: _vectors(images, features) for name, images in sets.items()}
-    options = {"centered": features is None, "groups": torch.from_numpy(duplicates)}
     kinds = [False] if features else [False, True]
-    total = len(train) * sum(len(x) for both in asked for x in both) + len(kinds) * _comparisons(samples, train, unseen)
+    total = (1 + mirrored) * (len(samples) + sum(map(len, known))) * len(train)
+    total += len(kinds) * _comparisons(samples, train, unseen)
     with progress_bar(total, 0, "comparing", progress, "pair") as bar:
-        found = [_nearest_of_both(both, vectors["train"], **options, done=bar.update) for both in asked]
+        options = {"centered": features is None, "groups": torch.from_numpy(duplicates), "done": bar.update}
+        asked = [samples, *known, *([images.flip(-1) for images in (samples, *known)] if mirrored else [])]
+        found = nearest(torch.cat([_vectors(images, features) for images in asked]), vectors["train"], **options)
+        found, nearer = _nearer(found, len(samples) + sum(map(len, known)))
         table = similarities(**vectors, centered=kinds, done=bar.update)
-    return Assessment(*found[0], found[1][0] if unseen is not None else None, table, duplicates)
+    n = len(samples)
+    return Assessment(_rows(found, 0, n), nearer[:n], _rows(found, n) if known else None, table, duplicates)
 
 
 def _check_sets(sets: dict[str, Tensor]) -> None:
@@ -287,15 +290,18 @@ def _vectors(images: Tensor, features: Features | None) -> Tensor:
     return torch.cat(found)[:, :, None, None]
 
 
-def _nearest_of_both(both: Sequence[Tensor], train: Tensor, **options: Any) -> tuple[Nearest, Tensor]:
-    """The nearest training image of each image or of its mirror image, if there is one, and whether of the latter."""
-    found, *mirrored = [nearest(images, train, **options) for images in both]
-    if not mirrored:
-        return found, torch.zeros(len(found.index), dtype=torch.bool, device=found.index.device)
-    other = mirrored[0]
-    nearer = other.similarity > found.similarity
-    fields = ("index", "similarity", "distance_ratio")
-    return Nearest(*(torch.where(nearer, getattr(other, name), getattr(found, name)) for name in fields)), nearer
+def _nearer(found: Nearest, n: int) -> tuple[Nearest, Tensor]:
+    """The nearer of each of n images and its mirror image, if these follow them, and whether it is the latter."""
+    if len(found.index) == n:
+        return found, torch.zeros_like(found.index, dtype=torch.bool)
+    first, other = _rows(found, 0, n), _rows(found, n)
+    nearer = other.similarity > first.similarity
+    pairs = zip(vars(other).values(), vars(first).values(), strict=True)
+    return Nearest(*(torch.where(nearer, a, b) for a, b in pairs)), nearer
+
+
+def _rows(found: Nearest, start: int, end: int | None = None) -> Nearest:
+    return Nearest(found.index[start:end], found.similarity[start:end], found.distance_ratio[start:end])
 
 
 def _evenly(images: Tensor, count: int) -> Tensor:

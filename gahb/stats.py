@@ -308,7 +308,7 @@ def share_interval(flags: ArrayLike, level: float = 0.95) -> tuple[float, float]
     """
     flags = checks.array(flags, "flags", 1)
     if not np.isin(flags, (0, 1)).all():
-        raise ValueError("flags must be true or false")
+        raise ValueError(f"flags must be true or false, got {flags[~np.isin(flags, (0, 1))][0]:g}")
     if not 0 < checks.number(level, "level") < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     found = scipy.stats.binomtest(int(flags.sum()), len(flags)).proportion_ci(level, "exact")

@@ -6,13 +6,13 @@ import io
 import json
 import math
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-import gahb
 from gahb._util.files import check_writable, write_text
 from gahb.assess import Assessment, assess
 from gahb.datasets.image_sets import ImageSet, in_gray, read_images
@@ -122,7 +122,7 @@ def _record(found: Assessment, sets: dict[str, ImageSet]) -> dict[str, Any]:
         for name, images in sets.items()
     }  # fmt: skip
     return {
-        "gahb": gahb.__version__,
+        "gahb": version("gahb"),
         "findings": findings(summary),
         "remarks": _remarks(sets),
         "sets": about,
