@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, datasets, locality, metrics, optimal, rivals, stats
-from gahb.datasets import Photographs
+from gahb import assess, bases, datasets, locality, metrics, optimal, rivals, stats
+from gahb.datasets import Photographs, photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 ONE, WIDE, FLAT, STRONG = IMAGES[:1], torch.rand(3, 1, 6, 7), IMAGES[:, 0], IMAGES * 255
@@ -134,6 +134,9 @@ CALLS = [  # a public function, and each of its arguments
     ("denoised", metrics.denoised, {"denoiser": denoiser(), "y": batch()}),
     ("component_kurtosis", metrics.component_kurtosis,
      {"images": batch(), "train": batch(), "first": count(0, 0), "last": count(2)}),
+    ("assess", lambda **images: assess.assess(**images, progress=False), {"samples": batch(), "train": batch()}),
+    ("memorized", lambda threshold: assess.memorized(gahb.nearest(IMAGES, IMAGES), threshold),
+     {"threshold": positive()}),
     ("stein_risk", gahb.stein_risk,
      {"denoiser": denoiser(), "images": clean(), "sigma": positive(), "probes": count(2), "seed": SEED}),
     # optimal denoisers
@@ -170,6 +173,9 @@ CALLS = [  # a public function, and each of its arguments
     ("slope_difference", stats.slope_difference,
      {"input_db": array(DB, 1), "errors": errors(2), "other": errors(2), "low": (0, []), "high": (30, [])}),
     ("resampled_means", stats.resampled_means, {"table": array(TABLE), "resamples": count(2), "seed": SEED}),
+    ("share_interval", stats.share_interval,
+     {"flags": ([0, 1], [*array([0, 1], 1)[1], ([0, 0.5], "0.5", "true or false")]),
+      "level": (0.9, [(95, "95", "between 0 and 1")])}),
     ("confidence_interval", stats.confidence_interval,
      {"values": array(TABLE), "resamples": count(2, 2), "seed": SEED,
       "level": (0.9, [(95, "95", "between 0 and 1"), (0.0, "0.0", "between 0 and 1")])}),
@@ -194,6 +200,8 @@ CALLS = [  # a public function, and each of its arguments
                        "test_size": count(2)})
       for f in (datasets.faces, datasets.scenes)],
     ("as_float", datasets.as_float, {"pixels": (PIXELS, [(IMAGES, "float32", "uint8"), ([1], "list", "uint8")])}),
+    ("first_of_duplicates", photographs.first_of_duplicates,
+     {"pixels": (PIXELS, [(IMAGES, "float32", "uint8")]), "threshold": positive(0.9)}),
     ("near_duplicates", datasets.near_duplicates,
      {"pixels": (PIXELS, [(IMAGES, "float32", "uint8"), (PIXELS[0], "(1, 6, 6)", "(n, 1, H, W)")]),
       "threshold": positive(0.9)}),
@@ -332,12 +340,19 @@ def test_the_error_names_the_argument_what_came_and_what_is_expected(call, argum
     assert came in str(error.value) and expected in str(error.value)
 
 
-RESULTS = {"Analysis", "Basis", "Samples", "Nearest", "Slope"}  # returned by functions, not built by users
+RESULTS = {
+    "Analysis",
+    "Assessment",
+    "Basis",
+    "Samples",
+    "Nearest",
+    "Slope",
+}  # returned by functions, not built by users
 FILES = {"load_released", "load_or_train"}  # tested with the files that they read
 
 
 def public_names():
-    for module in (gahb, datasets, optimal, locality, stats, metrics, bases, rivals):
+    for module in (gahb, assess, datasets, optimal, locality, stats, metrics, bases, rivals):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")
@@ -346,5 +361,6 @@ def public_names():
 
 
 def test_the_table_holds_every_public_function():
-    methods = {"partial_sums"}  # of results
-    assert set(public_names()) - RESULTS - FILES == {name for name, *_ in refusals()} - methods
+    not_listed = {"partial_sums", "first_of_duplicates"}  # a method of results; not exported
+    of_others = {"similarities", "excess", "evenly_spaced"}  # of assess: they take what nearest checks or returns
+    assert set(public_names()) - RESULTS - FILES - of_others == {name for name, *_ in refusals()} - not_listed
