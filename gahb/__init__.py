@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-from gahb import datasets, optimal
+from gahb import adapt, datasets, optimal
 from gahb.denoisers import BFCNN, ResUNet, UNet
 from gahb.jacobians import Basis, adaptive_basis, jacobian
 from gahb.metrics import cosine_similarity, nearest, psnr, psnr_curve, stein_risk
@@ -30,6 +30,7 @@ __all__ = [
     "ResUNet",
     "Samples",
     "UNet",
+    "adapt",
     "adaptive_basis",
     "analyse",
     "cosine_similarity",
