@@ -41,18 +41,28 @@ class NoiseConditional:
     ----------
     at : callable
         sigma -> f(y), with sigma in intensities of [0, 1]. Calling the whole does the same, and checks sigma.
+    lowest, highest : float
+        The noise levels for which it was made.
     """
 
     at: Callable[[float], Denoiser]
+    lowest: float = 0.0
+    highest: float = math.inf
 
     def __call__(self, sigma: float) -> Denoiser:
-        """Return f(y) at a noise level."""
+        """Return f(y) at a noise level; a ValueError outside the range."""
         if isinstance(sigma, Tensor) and sigma.ndim > 0:
             raise TypeError(
                 "denoiser must be told the noise level: give denoiser(sigma), a function of images, in place of "
                 "denoiser; for samples take gahb.sampling.probability_flow"
             )
-        return self.at(float(checks.positive(sigma, "sigma")))
+        sigma = float(checks.positive(sigma, "sigma"))
+        if not self.lowest * (1 - 1e-6) <= sigma <= self.highest * (1 + 1e-6):
+            raise ValueError(
+                f"sigma must be a noise level of the network's schedule, {self.lowest:.6g} to {self.highest:.6g}, "
+                f"got {sigma:g}"
+            )
+        return self.at(sigma)
 
 
 def at_sigma(denoiser: Denoiser | NoiseConditional, sigma: float) -> Denoiser:
@@ -171,7 +181,7 @@ def variance_preserving(
     Returns
     -------
     NoiseConditional
-        A sigma outside the schedule is a ValueError.
+        From the smallest to the largest noise of the schedule.
     """
     checks.choice(prediction, "prediction", PREDICTIONS)
     checks.choice(time, "time", ("interpolated", "nearest"))
@@ -182,7 +192,7 @@ def variance_preserving(
     lowest, highest = (math.exp(logs[i]) / (high - low) for i in (0, -1))
 
     def at(sigma: float) -> Denoiser:
-        s = _inside(sigma, lowest, highest) * (high - low)
+        s = sigma * (high - low)
         step = float(np.interp(math.log(s), logs, steps))
         root = 1 / math.sqrt(1 + s**2)
 
@@ -199,7 +209,7 @@ def variance_preserving(
 
         return _Adapted(network, clean, (low, high))
 
-    return NoiseConditional(at)
+    return NoiseConditional(at, lowest, highest)
 
 
 def edm(network: Network, span: Span = (-1.0, 1.0), label: int | None = None) -> NoiseConditional:
@@ -223,7 +233,6 @@ def edm(network: Network, span: Span = (-1.0, 1.0), label: int | None = None) ->
     Returns
     -------
     NoiseConditional
-        A sigma that the network was not made for is a ValueError.
     """
     low, high = _span(span)
     lowest, highest = (
@@ -233,7 +242,7 @@ def edm(network: Network, span: Span = (-1.0, 1.0), label: int | None = None) ->
     label = _label(label, classes > 0, classes)
 
     def at(sigma: float) -> Denoiser:
-        s = _inside(sigma, lowest, highest) * (high - low)
+        s = sigma * (high - low)
 
         def clean(network: Network, x: Tensor) -> Tensor:
             given = () if label is None else (torch.eye(classes)[label].to(x).expand(len(x), -1),)
@@ -241,7 +250,7 @@ def edm(network: Network, span: Span = (-1.0, 1.0), label: int | None = None) ->
 
         return _Adapted(network, clean, (low, high))
 
-    return NoiseConditional(at)
+    return NoiseConditional(at, lowest, highest)
 
 
 def rescaled(denoiser: Denoiser, span: Span) -> Denoiser:
@@ -299,14 +308,6 @@ def _schedule(alphas_cumprod: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarra
     if len(steps) == 0:
         raise ValueError("alphas_cumprod must have a step between 0 and 1")
     return steps, np.log((1 - alphas[steps]) / alphas[steps]) / 2
-
-
-def _inside(sigma: float, lowest: float, highest: float) -> float:
-    if not lowest * (1 - 1e-6) <= sigma <= highest * (1 + 1e-6):
-        raise ValueError(
-            f"sigma must be a noise level of the network's schedule, {lowest:.6g} to {highest:.6g}, got {sigma:g}"
-        )
-    return sigma
 
 
 def _label(label: int | None, conditional: bool, classes: int | None) -> int | None:

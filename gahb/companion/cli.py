@@ -17,7 +17,8 @@ def _known_scale(context: click.Context, option: click.Parameter, name: str) -> 
 def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     """Refuse a path that does not exist at once, rather than in each notebook."""
     if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
-        wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
+        others = {"denoiser": "the path of a .pt file", "model": "the folder of a diffusers pipeline"}
+        wanted = others.get(option.name, "a folder of images or an array")
         raise FileNotFoundError(f"{option.name}: there is no folder or file {path or repr(path)}; give {wanted}")
     return path
 
@@ -75,6 +76,9 @@ def main() -> None:
 @DEVICE
 @JOBS
 @click.option("--denoiser", type=click.Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
+@click.option(
+    "--model", type=click.Path(), callback=_existing, help="Folder of a diffusers pipeline, analysed in notebook 07."
+)
 def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
     """Run the notebooks, and write figures, claims and report.
 

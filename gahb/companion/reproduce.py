@@ -62,7 +62,8 @@ def reproduce(
     echo : callable
         Called with each line of progress.
     **parameters
-        ``faces``, ``scenes``, ``store``, ``device``, ``seed`` for all notebooks, ``denoiser`` for notebook 03.
+        ``faces``, ``scenes``, ``store``, ``device``, ``seed`` for all notebooks, ``denoiser`` for notebook 03,
+        ``model`` for notebook 07.
 
     Returns
     -------
@@ -159,7 +160,7 @@ def _one_line(name: str, text: object) -> str:
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     """Make paths absolute, as notebooks run in another folder, and leave out what was not given."""
     parameters = {key: value for key, value in parameters.items() if value is not None}
-    for key in ("faces", "scenes", "store", "denoiser"):
+    for key in ("faces", "scenes", "store", "denoiser", "model"):
         if key in parameters and parameters[key] != "lfw":
             parameters[key] = str(Path(parameters[key]).expanduser().resolve())
     parameters.setdefault("store", str(Path(default_store()).resolve()))
