@@ -37,8 +37,9 @@ def test_the_reference_trains():
 def test_a_benchmarked_step_is_a_step_of_a_training():
     images = datasets.disks(16, 12)
     how = {"network_kwargs": {"depth": 3, "channels": 4}, "batch_size": 8, "images_seen": 8}
-    loss = bench.training_step(images, torch.device("cpu"), **how)()
-    assert float(loss) == gahb.train(images, **how, progress=False).history[0]["loss"]
+    state, step = bench.training_step(images, torch.device("cpu"), **how)
+    step()
+    assert float(state.losses[0]) == gahb.train(images, **how, progress=False).history[0]["loss"]
 
 
 def test_the_reference_computes_what_we_do(net):

@@ -22,7 +22,7 @@ def test_round_trip(tmp_path):
     assert list(rows) == [claim.id for claim in CLAIMS]
     assert rows["5.2"] == row
     assert set(row) == {"id", "kind", "figure", "statement", "rule", "measured", "null", "interval", "chosen_after",
-                        "first_rule", "verdict", "reason"}  # fmt: skip
+                        "first_rule", "verdict", "reason", "null_passes"}  # fmt: skip
     assert row["measured"]["cosines"] == [pytest.approx(0.97, abs=1e-6), None]
     assert (row["null"], row["interval"], row["chosen_after"]) == (NULL, [0.96, 0.98], "the number of disks")
     assert rows["5.2"]["verdict"] == rows["6.4"]["verdict"] == "reproduced"

@@ -135,7 +135,7 @@ def test_report_lists_the_networks_and_what_their_training_took(tmp_path):
 
 
 def test_long_measurements_are_shown_by_their_range():
-    row = dict.fromkeys(("null", "interval", "chosen_after", "first_rule", "reason"))
+    row = dict.fromkeys(("null", "interval", "chosen_after", "first_rule", "reason", "null_passes"))
     row |= {"id": "1", "figure": "1", "statement": "s", "rule": "r", "verdict": "v"}
     row["measured"] = {"few": [0.5, 2], "many": [3.0, -1.25, *range(10)], "bands": [[1, 2]] * 9}
     row["first_rule"] = {"verdict": "reproduced", "rule": "above 1"}

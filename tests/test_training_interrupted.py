@@ -281,16 +281,14 @@ def test_bad_state_never_replaces_the_good_checkpoint(poison, at, tmp_path, monk
 
 
 def test_bad_running_value_of_the_last_step_is_noticed(monkeypatch):
-    networks, made, inner = [], loop.optimizers, loop.step
-    monkeypatch.setattr(loop, "optimizers", lambda network, *how: networks.append(network) or made(network, *how))
+    inner = loop.take_step
 
-    def poisoned(*arguments):
-        value = inner(*arguments)
-        if arguments[-1] == 152:
-            networks[0].noise[3].running_sd[1] = math.inf
-        return value
+    def poisoned(state, *arguments):
+        inner(state, *arguments)
+        if state.images_seen == 152:
+            state.network.noise[3].running_sd[1] = math.inf
 
-    monkeypatch.setattr(loop, "step", poisoned)
+    monkeypatch.setattr(loop, "take_step", poisoned)
     with pytest.raises(TrainingFailed, match="running_sd is not finite"):
         trained()
 

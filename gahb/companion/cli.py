@@ -178,8 +178,9 @@ def claims(scale: str, figures: str | None) -> None:
     if not records:
         raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {scale} first")
     for claim in CLAIMS:
-        verdict, reason = ledger.verdict(claim, records.get(claim.id), scale)
-        click.echo(f"{claim.id:4} {verdict:15} {claim.statement}" + (f" ({reason})" if reason else ""))
+        row = ledger.entry(claim, records.get(claim.id), scale)
+        remark = row["reason"] or ("the null passes too" if row["null_passes"] else "")
+        click.echo(f"{claim.id:4} {row['verdict']:15} {claim.statement}" + (f" ({remark})" if remark else ""))
 
 
 @main.command()

@@ -14,7 +14,7 @@ from gahb._util.files import read_tensors, set_aside, write_tensors
 from gahb.training.recipe import Recipe
 from gahb.training.step import BalancedWeighting, Weighting, as_float
 
-ARITHMETIC = 3  # raised whenever the bits of a step change: older checkpoints are not resumed
+ARITHMETIC = 4  # raised whenever the bits of a step or the layout change: older checkpoints are not resumed
 
 
 @dataclass
@@ -30,7 +30,7 @@ class State:
     identity: dict[str, Any]
     images_seen: int = 0
     seconds: float = 0.0
-    losses: list[Tensor] = field(default_factory=list)  # of the steps since the last row of the history
+    losses: Tensor = field(default_factory=lambda: torch.zeros(2))  # sum and number since the last row of the history
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -54,9 +54,8 @@ def tensors_of(state: State) -> dict[str, Tensor]:
     tensors = {f"net.{key}": value for key, value in state.network.state_dict().items()}
     for index, moments in _optimizer_states(state):
         tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
-    if state.losses:
-        tensors["losses"] = torch.stack(state.losses)
-    if isinstance(state.weighting, BalancedWeighting) and state.weighting.means is not None:
+    tensors["losses"] = state.losses
+    if isinstance(state.weighting, BalancedWeighting):
         tensors["means"] = state.weighting.means
     return tensors
 
@@ -84,13 +83,12 @@ def resume(state: State) -> None:
             stacklevel=3,
         )
         return
-    device = next(state.network.parameters()).device
     state.network.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
     _load_optimizers(state, tensors)
     state.generator.set_state(tensors["generator"])
-    state.losses = list(tensors["losses"].to(device)) if "losses" in tensors else []
-    if isinstance(state.weighting, BalancedWeighting) and "means" in tensors:
-        state.weighting.means = tensors["means"].to(device)
+    state.losses.copy_(tensors["losses"])
+    if isinstance(state.weighting, BalancedWeighting):
+        state.weighting.means.copy_(tensors["means"])
     for key, value in about["state"].items():
         setattr(state, key, value)
 
@@ -110,5 +108,8 @@ def _load_optimizers(state: State, tensors: dict[str, Tensor]) -> None:
         for key in moments.keys() - {"step"}:  # the memory layout of an undisturbed training: the same arithmetic
             moments[key] = torch.empty_like(parameter, requires_grad=False).copy_(moments[key])
         for optimizer in state.optimizers if moments else ():  # there are none before the first step
-            if any(parameter is other for other in optimizer.param_groups[0]["params"]):
+            group = optimizer.param_groups[0]
+            if any(parameter is other for other in group["params"]):
+                if group.get("capturable"):
+                    moments["step"] = moments["step"].to(parameter.device)
                 optimizer.state[parameter] = moments

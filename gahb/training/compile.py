@@ -22,7 +22,7 @@ def is_compiled(recipe: Recipe, device: torch.device) -> bool:
 @functools.cache
 def works(device: torch.device) -> bool:
     """Whether torch.compile works here, found by compiling something small; one line of warning if not."""
-    small = compiled(torch.square, device)
+    small = compiled(torch.square)
     try:
         with warnings.catch_warnings(action="ignore"):  # torch imports deprecated parts of itself
             small(torch.ones(8, device=device))
@@ -36,15 +36,11 @@ def works(device: torch.device) -> bool:
     return True
 
 
-def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a whole function, separately for each shape, without tuning by timings, so that bits repeat.
 
     Values computed once per channel are stored (``realize_reads_threshold``), not recomputed at each pixel. On a GPU
-    the kernels are launched together as a CUDA graph.
+    the whole step is one graph (:mod:`gahb.training.graph`), so that a part of it needs none of its own.
     """
-    options: dict[str, Any] = {
-        "deterministic": True,
-        "realize_reads_threshold": 1,
-        "triton.cudagraphs": device.type == "cuda",
-    }
+    options: dict[str, Any] = {"deterministic": True, "realize_reads_threshold": 1, "triton.cudagraphs": False}
     return torch.compile(function, fullgraph=True, dynamic=False, options=options)
