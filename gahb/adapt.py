@@ -3,7 +3,7 @@
 Most diffusion models must be told the noise level. Here such a model is a :class:`NoiseConditional`:
 ``denoiser(sigma)`` is f(y) at one noise level, for :func:`gahb.jacobian` and all others that take a denoiser. Functions
 that have a sigma of their own take the whole: :func:`gahb.psnr_curve`, :func:`gahb.stein_risk`, :func:`gahb.analyse`,
-:func:`gahb.sampling.probability_flow`.
+:func:`gahb.probability_flow`.
 
 Give a network itself, and not a function around it, wherever possible: an analysis then finds its dropout and batch
 statistics, which it switches off, and its precision.
@@ -54,7 +54,7 @@ class NoiseConditional:
         if isinstance(sigma, Tensor) and sigma.ndim > 0:
             raise TypeError(
                 "denoiser must be told the noise level: give denoiser(sigma), a function of images, in place of "
-                "denoiser; for samples take gahb.sampling.probability_flow"
+                "denoiser; for samples take gahb.probability_flow"
             )
         sigma = float(checks.positive(sigma, "sigma"))
         if not self.lowest * (1 - 1e-6) <= sigma <= self.highest * (1 + 1e-6):

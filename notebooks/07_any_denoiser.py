@@ -45,7 +45,7 @@ except ImportError:
     raise ImportError("this notebook needs diffusers: run `pip install -e '.[diffusers]'` in the project") from None
 
 import gahb
-from gahb import adapt, bases, optimal, sampling, stats
+from gahb import adapt, bases, optimal, stats
 from gahb.companion import notebook, plotting, scales
 
 run = notebook.start(
@@ -125,8 +125,8 @@ print(f"{unet.num_parameters():,} parameters, images of {shape}, sigma {denoiser
 # %%
 noise = run.to(gahb.gaussian_noise(run.scale.samples, shape, run.seed))
 # From 20, samples of the smoke scale diverged: there a network of few steps errs by more than an image.
-levels = sampling.karras_sigmas(min(5, denoiser.highest), max(0.01, denoiser.lowest), 24)
-samples = sampling.probability_flow(denoiser, noise, levels).clamp(0, 1)
+levels = gahb.karras_sigmas(min(5, denoiser.highest), max(0.01, denoiser.lowest), 24)
+samples = gahb.probability_flow(denoiser, noise, levels).clamp(0, 1)
 its_train, its_test = train, test
 if model is not None:
     its_train = None if faces is None else run.to(read(faces))

@@ -1,5 +1,7 @@
 """Conversions and analyses of models of the real diffusers library, against its own schedulers."""
 
+import re
+
 import diffusers
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, UNet2DModel
 
 import gahb
-from gahb import adapt, metrics, sampling
+from gahb import adapt, bases, metrics
+from gahb.training.store import project
 
 SMALL = {
     "sample_size": 8,
@@ -78,8 +81,8 @@ def test_samples_are_those_of_diffusers():
         x = scheduler.step(model(scheduler.scale_model_input(x, t), t).sample, t, x).prev_sample
     levels = [float(s) / 2 for s in scheduler.sigmas[:-1][::2]]
     first, *_, last = levels
-    assert sampling.karras_sigmas(first, last, 8) == pytest.approx(levels, rel=1e-4)
-    ours = 2 * sampling.probability_flow(adapt.from_diffusers(model, scheduler), noise, levels) - 1
+    assert gahb.karras_sigmas(first, last, 8) == pytest.approx(levels, rel=1e-4)
+    ours = 2 * gahb.probability_flow(adapt.from_diffusers(model, scheduler), noise, levels) - 1
     assert float((ours - x).norm() / x.norm()) < 1e-3
 
 
@@ -204,3 +207,14 @@ def test_images_that_a_model_cannot_take_are_named(shape, message):
     f = adapt.from_diffusers(unet(), DDPMScheduler())(0.2)
     with pytest.raises(RuntimeError, match=rf"network failed on torch.float32 images of shape .* halvings .*{message}"):
         metrics.denoised(f, random(*shape))
+
+
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    diffusers.DDPMPipeline(unet(3, sample_size=32), DDPMScheduler()).save_pretrained(tmp_path / "my_model")
+    lines = next(block for block in re.findall(r"```python\n(.*?)```", (project() / "README.md").read_text(), re.DOTALL)
+                 if "import diffusers" in block)  # fmt: skip
+    assert len([line for line in lines.splitlines() if line]) <= 10
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gahb, "analyse", lambda f, x, sigma, k: bases.analyse(f, x[:, :4, :4], sigma, k=k))
+    exec(compile(lines, "README.md", "exec"), {})
+    assert "torch.Size([20, 3, 4, 4])" in capsys.readouterr().out

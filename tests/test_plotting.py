@@ -198,3 +198,17 @@ def test_one_legend_below_a_figure():
     plotting.legend_below(fig, axes[0])
     assert [text.get_text() for legend in fig.legends for text in legend.get_texts()] == ["N = 1"]
     assert not any(ax.get_legend() for ax in axes)
+
+
+def test_images_and_vectors_in_colour_keep_their_channels_and_zero_is_gray():
+    image = np.random.default_rng(0).random((3, 4, 5))
+    ax = plotting.new().subplots()
+    plotting.show_image(ax, image)
+    np.testing.assert_allclose(ax.images[-1].get_array(), image.transpose(1, 2, 0))
+    vector = image - 0.5
+    vector[:, 0, 0] = 0
+    plotting.show_vector(ax, vector)
+    shown = ax.images[-1].get_array()
+    np.testing.assert_allclose(shown[0, 0], 0.5)
+    limit = np.quantile(np.abs(vector), 0.99)
+    np.testing.assert_allclose(shown, (0.5 + vector.transpose(1, 2, 0) / (2 * limit)).clip(0, 1))
