@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gahb._neighbours import BLOCK, two_nearest, unit
 from gahb._util import checks
 from gahb.adapt import NoiseConditional, at_sigma
 from gahb.denoisers import Denoiser, evaluating
@@ -201,12 +202,12 @@ def component_kurtosis(images: Tensor, train: Tensor, first: int, last: int) -> 
         )
     if checks.count(last, "last") <= checks.count(first, "first", 0):
         raise ValueError(f"first must be below last, got {first} and {last}")
-    units = _unit(train.double(), centered=True)
+    units = unit(train.double(), centered=True)
     components = torch.linalg.svd(units - units.mean(0), full_matrices=False).Vh
     components = components[first : min(last, len(train) - 1, len(components) - 1)]
     if len(components) == 0:
         raise ValueError(f"{len(train)} training images have no principal components {first} to {last}")
-    z = _unit(images.double(), centered=True) @ components.T
+    z = unit(images.double(), centered=True) @ components.T
     z = (z - z.mean(0)) / z.std(0, unbiased=False)
     return z**4 - 3
 
@@ -217,7 +218,7 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Parameters
     ----------
     a, b : Tensor (B, C, H, W)
-        Floating point.
+        Floating point or 8-bit.
     centered : bool
         Remove the mean of each image first. The paper's similarity is the plain one, which says
         little where the means dominate.
@@ -227,18 +228,11 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Tensor (B,)
         In [-1, 1].
     """
-    checks.images(a, "a")
-    checks.images(b, "b")
+    checks.images(a, "a", uint8=True)
+    checks.images(b, "b", uint8=True)
     checks.same_shape(a, b, "a and b")
-    return (_unit(a, centered) * _unit(b, centered)).sum(1)
-
-
-def _unit(images: Tensor, centered: bool) -> Tensor:
-    """Images as vectors of norm 1, shape (B, d), without their means if centered."""
-    flat = images.flatten(1)
-    if centered:
-        flat = flat - flat.mean(1, keepdim=True)
-    return torch.nn.functional.normalize(flat, dim=1)
+    a, b = (x if x.is_floating_point() else x.float() for x in (a, b))
+    return (unit(a, centered) * unit(b, centered)).sum(1)
 
 
 @dataclass(frozen=True)
@@ -253,7 +247,7 @@ class Nearest:
         Its cosine similarity.
     distance_ratio : Tensor (B,)
         Distance to the most similar over that to the second most similar image; 1 where both are 0, NaN for a
-        set of one.
+        set of one (image or group).
     """
 
     index: Tensor
@@ -261,7 +255,14 @@ class Nearest:
     distance_ratio: Tensor
 
 
-def nearest(images: Tensor, train: Tensor, centered: bool = False, block: int = 8192) -> Nearest:
+def nearest(
+    images: Tensor,
+    train: Tensor,
+    centered: bool = False,
+    block: int = BLOCK,
+    groups: Tensor | None = None,
+    done: Callable[[int], object] = lambda comparisons: None,
+) -> Nearest:
     """Most similar training image of each image.
 
     Similarity is the cosine. Distances are between the images as they are compared: of norm 1,
@@ -271,44 +272,35 @@ def nearest(images: Tensor, train: Tensor, centered: bool = False, block: int = 
     Parameters
     ----------
     images : Tensor (B, C, H, W)
+        Floating point or 8-bit.
     train : Tensor (N, C, H, W)
+        Floating point or 8-bit. It is compared in blocks, and no B x N matrix is held.
     centered : bool
         Remove the mean of each image before the comparison.
     block : int
-        Number of images, and of training images, compared at once.
+        Number of images, and of training images, compared at once, or fewer if they are large.
+    groups : Tensor (N,), int, optional
+        Training images of one number count as one picture: the second is the most similar of another number.
+    done : callable
+        Called with the number of comparisons made since the last call, for a progress bar.
 
     Returns
     -------
     Nearest
     """
-    checks.images(images, "images")
-    checks.images(train, "train")
+    checks.images(images, "images", uint8=True)
+    checks.images(train, "train", uint8=True)
     if images.shape[1:] != train.shape[1:]:
         raise ValueError(
             f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
         )
-    parts = [_two_nearest(part, train, centered, block) for part in images.split(checks.count(block, "block"))]
-    indices, cosines, distances = (torch.cat(values) for values in zip(*parts, strict=True))
-    ratio = torch.full_like(distances[:, 0], torch.nan)
-    if len(train) > 1:
-        ratio = torch.where(distances[:, 1] > 0, distances[:, 0] / distances[:, 1], 1)
-    return Nearest(indices[:, 0], cosines[:, 0].to(images.dtype), ratio.to(images.dtype))
-
-
-def _two_nearest(images: Tensor, train: Tensor, centered: bool, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions, cosines and distances of the two nearest training images, each (B, 2), or (B, 1) if there is one."""
-    units = _unit(images.double(), centered)
-    indices, cosines = units.new_empty(len(units), 0, dtype=torch.long), units.new_empty(len(units), 0)
-    for start in range(0, len(train), block):
-        part = units @ _unit(train[start : start + block].to(units), centered).T
-        values, where = part.topk(min(2, part.shape[1]), dim=1)
-        values, where = torch.cat([cosines, values], dim=1), torch.cat([indices, where + start], dim=1)
-        cosines, order = values.topk(min(2, values.shape[1]), dim=1)
-        indices = where.gather(1, order)
-    near = _unit(train[indices.flatten()].to(units), centered).view(*indices.shape, -1)
-    distances = (near - units[:, None]).norm(dim=2)  # 2 - 2 cosine would leave 1e-7 between copies
-    distances, order = torch.where(distances < 1e-12, 0, distances).sort(dim=1)  # of copies, but for rounding
-    return indices.gather(1, order), cosines.gather(1, order), distances
+    if groups is not None and groups.shape != train.shape[:1]:
+        raise ValueError(f"groups must have a number for each of {len(train)} training images, got {len(groups)}")
+    block = checks.count(block, "block")
+    index, cosines, distances = two_nearest(images, train, centered, groups, block, done)
+    ratio = torch.where(distances[:, 1] == 0, 1, distances[:, 0] / distances[:, 1])
+    dtype = images.dtype if images.is_floating_point() else torch.float32
+    return Nearest(index[:, 0], cosines[:, 0].to(dtype), ratio.to(dtype))
 
 
 def stein_risk(

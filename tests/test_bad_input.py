@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, metrics, optimal, rivals, stats
-from gahb.datasets import Photographs
+from gahb import assess, bases, metrics, optimal, rivals, stats
+from gahb.datasets import Photographs, photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 ONE, PIXELS = IMAGES[:1], (IMAGES * 255).to(torch.uint8)
@@ -194,6 +194,10 @@ CASES = [
     *pair_cases("cosine_similarity", gahb.cosine_similarity, "a", "b"),
     *pair_cases("nearest", gahb.nearest, "images", "train"),
     *count_cases("nearest", lambda v: gahb.nearest(IMAGES, IMAGES, block=v), "block"),
+    # assess
+    *images_cases("assess", lambda x: assess.assess(x, IMAGES, progress=False), "samples"),
+    *images_cases("assess", lambda x: assess.assess(IMAGES, x, progress=False), "train"),
+    *positive_cases("memorized", lambda v: assess.memorized(gahb.nearest(IMAGES, IMAGES), v), "threshold"),
     *[case for name in ("squared_errors", "inferred_sigmas", "psnr_curve")
       for f in [getattr(m, name)]
       for case in (*images_cases(name, lambda x, f=f: f(identity, x, 0.1), "images"),
@@ -288,6 +292,9 @@ CASES = [
       for case in (*array_cases(name, f, argument),
                    *count_cases(name, lambda v, f=f: f(TABLE, resamples=v), "resamples", low),
                    *count_cases(name, lambda v, f=f: f(TABLE, seed=v), "seed", 0))],
+    *array_cases("share_interval", s.share_interval, "flags", 1),
+    ("share_interval", lambda: s.share_interval([0, 0.5]), "flags", "0.5", "true or false"),
+    ("share_interval", lambda: s.share_interval([0, 1], 95), "level", "95", "between 0 and 1"),
     ("confidence_interval", lambda: s.confidence_interval(TABLE, level=95), "level", "95", "between 0 and 1"),
     ("confidence_interval", lambda: s.confidence_interval(TABLE, level=0.0), "level", "0.0", "between 0 and 1"),
     ("steps", lambda: s.steps([TABLE[0], HOLE[0]], True), "samples", "NaN", "number"),
@@ -332,6 +339,8 @@ CASES = [
                    (name, lambda f=f: f(IMAGES), "source", "Tensor", "path"))],
     ("as_float", lambda: d.as_float(IMAGES), "pixels", "float32", "uint8"),
     ("as_float", lambda: d.as_float([1]), "pixels", "list", "uint8"),
+    ("first_of_duplicates", lambda: photographs.first_of_duplicates(IMAGES), "pixels", "float32", "uint8"),
+    *positive_cases("first_of_duplicates", lambda v: photographs.first_of_duplicates(PIXELS, v), "threshold"),
     ("near_duplicates", lambda: d.near_duplicates(IMAGES), "pixels", "float32", "uint8"),
     ("near_duplicates", lambda: d.near_duplicates(PIXELS[0]), "pixels", "(1, 6, 6)", "(n, 1, H, W)"),
     *positive_cases("near_duplicates", lambda v: d.near_duplicates(PIXELS, v), "threshold"),

@@ -50,6 +50,12 @@ TYPED = [  # what a user types, the exit status, the message
     ("train --faces no/such", 1, "faces: there is no folder or file no/such; give a folder of images or an array"),
     ("train --scenes no/such", 1, "scenes: there is no folder or file no/such; give a folder of images or an array"),
     ("data no/such", 1, "data: there is no folder or file no/such; give a folder of images or an array"),
+    (
+        "assess --samples no/such --train x",
+        1,
+        "samples: there is no folder or file no/such; give a folder of images or",
+    ),
+    ("assess --samples .", 2, "Missing option .--train."),
     ("train --jobs 0", 2, "Invalid value for .--jobs.: 0 is not in the range x>=1"),
     ("claims --figures no/such", 1, "there is no ledger in .*; run gahb reproduce --scale smoke first"),
     ("list --store no/such", 2, "Directory .no/such. does not exist"),

@@ -1,4 +1,4 @@
-"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims`` and ``data``."""
+"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims``, ``data`` and ``assess``."""
 
 import sys
 from pathlib import Path
@@ -203,3 +203,22 @@ def data(path: str, size: int, sheet: str | None) -> None:
     if sheet:
         surveys.contact_sheet(found.pixels, sheet)
         click.echo(f"contact sheet: {sheet}")
+
+
+IMAGES = {"type": click.Path(), "callback": _existing}
+
+
+@main.command()
+@click.option("--samples", required=True, help="Samples of the model: folder, .npz, .npy or .pt.", **IMAGES)
+@click.option("--train", required=True, help="The images that it was trained on.", **IMAGES)
+@click.option("--unseen", help="Images of the same kind that it was not trained on.", **IMAGES)
+@click.option("--twin", help="Samples, from the same noise, of a model with another training set.", **IMAGES)
+@click.option("--out", type=click.Path(), default="assessment", show_default=True, help="Folder of the page.")
+def assess(samples: str, train: str, unseen: str | None, twin: str | None, out: str) -> None:
+    """Find out whether a generative model copies its training set.
+
+    Example: gahb assess --samples my_samples/ --train my_faces/ --unseen other_faces/
+    """
+    from gahb.companion.assess_page import assess_folders
+
+    click.echo("\n".join(assess_folders(samples, train, unseen, twin, out)))
