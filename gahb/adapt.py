@@ -66,7 +66,20 @@ class NoiseConditional:
 
 
 def at_sigma(denoiser: Denoiser | NoiseConditional, sigma: float) -> Denoiser:
-    """Return f(y) at a noise level: ``denoiser`` itself if it need not be told."""
+    """Return f(y) at a noise level: ``denoiser`` itself if it need not be told.
+
+    Parameters
+    ----------
+    denoiser : callable
+        f(y), or sigma -> f(y) as a :class:`NoiseConditional`.
+    sigma : float
+        Noise level, intensities.
+
+    Returns
+    -------
+    callable
+        f(y), (B, C, H, W) -> (B, C, H, W).
+    """
     return denoiser(sigma) if isinstance(denoiser, NoiseConditional) else denoiser
 
 

@@ -45,8 +45,10 @@ except ImportError:
     raise ImportError("this notebook needs diffusers: run `pip install -e '.[diffusers]'` in the project") from None
 
 import gahb
-from gahb import adapt, bases, optimal, stats
+from gahb import adapt, assess, bases, optimal, stats
 from gahb.companion import notebook, plotting, scales
+from gahb.datasets.image_sets import read_images
+from gahb.datasets.photographs import as_float
 
 run = notebook.start(
     "07_any_denoiser",
@@ -64,42 +66,42 @@ steps = {"smoke": 200, "laptop": 20_000}.get(run.scale.name, 100_000)
 photographs = run.faces()
 test = run.to(photographs.test)
 train, test = (run.to(photographs.S1), test) if photographs.N else (test[::2], test[1::2])  # those inside scikit-image
+settings = {
+    "block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+}  # fmt: skip
 
 
-def trained(images, channels=(32, 64), batch=16):
+# %%
+def trained(images, batch=16):
     """A small UNet with attention and its schedule, trained to predict the noise."""
-    attention = {
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-    }
     torch.manual_seed(run.seed)  # diffusers draws the weights from torch's global state
-    unet = diffusers.UNet2DModel(images.shape[-1], images.shape[1], images.shape[1], block_out_channels=channels,
-                                 layers_per_block=1, norm_num_groups=8, **attention).to(images.device)  # fmt: skip
+    epsilon = diffusers.UNet2DModel(images.shape[-1], images.shape[1], images.shape[1], **settings).to(images.device)
     scheduler = diffusers.DDPMScheduler()
-    optimizer = torch.optim.Adam(unet.parameters())
+    optimizer = torch.optim.Adam(epsilon.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
     for _ in range(steps):
         x = 2 * images[torch.randint(len(images), (batch,))] - 1
         noise, t = torch.randn_like(x), torch.randint(1000, (batch,), device=x.device)
-        loss = (unet.forward(scheduler.add_noise(x, noise, t), t).sample - noise).square().mean()
+        loss = (epsilon(scheduler.add_noise(x, noise, t), t).sample - noise).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return diffusers.DDPMPipeline(unet, scheduler)
+    return diffusers.DDPMPipeline(epsilon, scheduler)
 
 
 # %% [markdown]
 # It is kept in the store as a folder of diffusers, and read from there the next time. `adapt.from_diffusers` makes a
-# denoiser of intensities in [0, 1] of it: it reads the schedule and what the network predicts, finds the time of a noise
-# level $\sigma$ (between two steps if need be), and scales $y$. For a model of images in [0, 1], or of classes, there
-# are `span=` and `label=`.
+# denoiser of intensities in [0, 1] of it: it reads the schedule and what the network predicts, finds the time of a
+# noise level $\sigma$ (between two steps if need be), and scales $y$. For a model of images in [0, 1], or of classes,
+# there are `span=` and `label=`.
 
 
 # %%
 def kept(images):
     """The pipeline trained on these images: read from the store, or trained and written there."""
-    name = hashlib.sha256(images.cpu().numpy().tobytes() + f"{steps} {run.seed}".encode()).hexdigest()[:10]
+    name = hashlib.sha256(images.cpu().numpy().tobytes() + f"{settings} {steps} {run.seed}".encode()).hexdigest()[:10]
     folder = run.store / "diffusers" / f"{run.scale.name}-{name}"
     if not folder.is_dir():
         trained(images).save_pretrained(folder.with_suffix(".new"))
@@ -120,17 +122,20 @@ print(f"{unet.num_parameters():,} parameters, images of {shape}, sigma {denoiser
 # ## Samples
 #
 # Algorithm 1 finds the noise level by itself, and so needs a denoiser that does. This one is told it along a schedule:
-# 24 steps of the deterministic sampler of Karras et al. (2022), from noise in which the image is lost to $\sigma$ = 0.01.
+# 24 steps of the deterministic sampler of Karras et al. (2022), from noise in which an image is lost to
+# $\sigma$ = 0.01.
 
 # %%
 noise = run.to(gahb.gaussian_noise(run.scale.samples, shape, run.seed))
 # From 20, samples of the smoke scale diverged: there a network of few steps errs by more than an image.
 levels = gahb.karras_sigmas(min(5, denoiser.highest), max(0.01, denoiser.lowest), 24)
 samples = gahb.probability_flow(denoiser, noise, levels).clamp(0, 1)
-its_train, its_test = train, test
-if model is not None:
-    its_train = None if faces is None else run.to(read(faces))
-    its_test = samples if faces is None else its_train
+its_train, unseen, its_test = train, test, test
+if model is not None:  # without its training images, its own samples are analysed
+    its_train, unseen, its_test = None, None, samples
+    if faces is not None:
+        images = read_images(faces, "faces", shape[1:], resized=True, color=shape[0] == 3, progress=False)
+        its_test = its_train = run.to(as_float(images.pixels).expand(-1, shape[0], -1, -1))
 
 # %% [markdown]
 # ## Figure 3 of this model
@@ -178,8 +183,11 @@ sigmas = [s for s in run.scale.sigmas if denoiser.lowest <= s <= denoiser.highes
 wiener = optimal.wiener(train)
 compared = {"diffusers": (denoiser, its_test), "gahb": (network, test), "Wiener filter": (wiener, test)}
 risk = {
-    name: [gahb.stein_risk(f, images[:64], s, seed=run.seed) for s in sigmas] for name, (f, images) in compared.items()
+    name: [gahb.stein_risk(f, images[: 64 if k is None else 4], s, seed=run.seed) for s in sigmas]
+    for name, (f, images) in compared.items()
 }
+
+# %%
 colours = dict(zip(risk, (plotting.COLOURS[key] for key in ("singular", "network", "rival")), strict=True))
 fig = plotting.new(plotting.WIDTH, 3.2)
 left, right = fig.subplots(1, 2)
@@ -203,21 +211,32 @@ run.save(
 # %% [markdown]
 # ## Does it copy?
 #
-# TO BE WIRED: gahb.assess
+# A sample is a copy if its nearest training image is less than a third as far away as the second nearest, at equal
+# brightness and contrast. Its null are images that the model has not seen: how many of them would be called copies, and
+# how much nearer the samples are to the training set than to as many of them. `gahb assess` writes a page of the same
+# from folders, and takes samples of a twin too, trained on other images.
 
 # %%
-fig = plotting.new(plotting.WIDTH, 3.6)
-rows = {"samples": samples[:8]}
-if its_train is not None:
-    closest = gahb.nearest(samples, its_train, centered=True)
-    rows["nearest training images"] = its_train[closest.index][:8]
-    print(f"similarity to the nearest training image: median {closest.similarity.median():.2f}")
-for row, (name, images) in zip(np.atleast_1d(fig.subfigures(len(rows), 1)), rows.items(), strict=True):
-    plotting.image_row(row, images.cpu(), [""] * len(images))
-    row.suptitle(name)
+fig = plotting.new(plotting.WIDTH, 1.6 if its_train is None else 3.6)
+if its_train is None:
+    plotting.image_row(fig, samples[:8].cpu(), [""] * len(samples[:8]))
+    print("whether it copies is not known without its training images: give them by -p faces FOLDER")
+else:
+    assessment = assess.assess(samples, its_train, unseen, progress=False)
+    summary, first = assessment.summary(), assessment.closest(8)
+    near = [its_train[assessment.found.index[i]].flip(-1) if assessment.mirrored[i] else
+            its_train[assessment.found.index[i]] for i in first]  # fmt: skip
+    top, bottom = fig.subfigures(2, 1)
+    titles = [f"{assessment.found.similarity[i]:.2f}" + " (copy)" * bool(assessment.copied[i]) for i in first]
+    plotting.image_row(top, samples[first].cpu(), titles)
+    plotting.image_row(bottom, torch.stack(near).cpu(), [""] * len(near))
+    for key in ("copies", "false_alarms", "suspects", "near_duplicates"):
+        print(f"{key}: {summary[key]}")
+    print("similarity:", {key: round(row["median"], 3) for key, row in summary["similarity"].items()})
 run.save(
-    fig, "fig14c_samples", "Section 4: samples of any generative model",
-    "Samples of the model, and the image of its training set that is most similar to each.",
+    fig, "fig14c_copies", "Section 4: does any model copy its training set?",
+    "The samples that are most similar to a training image (with their similarity, means removed), and below each that "
+    "image, mirrored if its mirror image is the more similar one.",
 )  # fmt: skip
 
 # %% [markdown]
