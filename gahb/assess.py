@@ -115,6 +115,21 @@ def excess(table: dict[str, np.ndarray], suffix: str = "") -> np.ndarray:
     return table.get("seen" + suffix, table["nearest" + suffix]) - table["unseen" + suffix]
 
 
+def evenly_spaced(n: int, count: int) -> Tensor:
+    """Positions of the unseen or training images that are taken if fewer are needed.
+
+    Parameters
+    ----------
+    n, count : int
+        Number of images, and of positions.
+
+    Returns
+    -------
+    Tensor (count,), int
+    """
+    return torch.linspace(0, n - 1, count).round().long()
+
+
 @dataclass(frozen=True)
 class Assessment:
     """What :func:`assess` found, of B samples and N training images.
@@ -126,7 +141,7 @@ class Assessment:
     mirrored : Tensor (B,), bool
         Whether it is that of the mirror image.
     null : Nearest or None
-        The same for as many unseen images as there are samples (or all of them, if they are fewer).
+        The same for as many unseen images as there are samples, evenly spaced, or all of them if they are fewer.
     table : dict of ndarray (B,)
         What :func:`similarities` returns; plain only, for features.
     duplicates : ndarray (N,), int
@@ -306,9 +321,7 @@ def _rows(found: Nearest, start: int, end: int | None = None) -> Nearest:
 
 def _evenly(images: Tensor, count: int) -> Tensor:
     """That many images, evenly spaced."""
-    if count == len(images):
-        return images
-    return images[torch.linspace(0, len(images) - 1, count).round().long().to(images.device)]
+    return images if count == len(images) else images[evenly_spaced(len(images), count).to(images.device)]
 
 
 def _comparisons(samples: Tensor, train: Tensor, unseen: Tensor | None) -> int:

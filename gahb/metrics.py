@@ -31,8 +31,7 @@ def psnr(clean: Tensor, denoised: Tensor) -> Tensor:
         In dB; infinite where the two are equal.
     """
     checks.clean_images(clean, "clean")
-    checks.images(denoised, "denoised")
-    checks.same_shape(clean, denoised, "clean and denoised")
+    checks.same_shape(clean, checks.images(denoised, "denoised"), "clean and denoised")
     return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
 
 
@@ -196,10 +195,7 @@ def component_kurtosis(images: Tensor, train: Tensor, first: int, last: int) -> 
     """
     if len(checks.images(images, "images")) < 2:
         raise ValueError("images must be at least 2, to have a kurtosis, got 1")
-    if checks.images(train, "train").shape[1:] != images.shape[1:]:
-        raise ValueError(
-            f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
-        )
+    checks.same_shape(images, checks.images(train, "train"), "images and train", 1)
     if checks.count(last, "last") <= checks.count(first, "first", 0):
         raise ValueError(f"first must be below last, got {first} and {last}")
     units = unit(train.double(), centered=True)
@@ -228,9 +224,7 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Tensor (B,)
         In [-1, 1].
     """
-    checks.images(a, "a", uint8=True)
-    checks.images(b, "b", uint8=True)
-    checks.same_shape(a, b, "a and b")
+    checks.same_shape(checks.images(a, "a", uint8=True), checks.images(b, "b", uint8=True), "a and b")
     a, b = (x if x.is_floating_point() else x.float() for x in (a, b))
     return (unit(a, centered) * unit(b, centered)).sum(1)
 
@@ -289,11 +283,7 @@ def nearest(
     Nearest
     """
     checks.images(images, "images", uint8=True)
-    checks.images(train, "train", uint8=True)
-    if images.shape[1:] != train.shape[1:]:
-        raise ValueError(
-            f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
-        )
+    checks.same_shape(images, checks.images(train, "train", uint8=True), "images and train", 1)
     if groups is not None and groups.shape != train.shape[:1]:
         raise ValueError(f"groups must have a number for each of {len(train)} training images, got {len(groups)}")
     block = checks.count(block, "block")

@@ -140,10 +140,7 @@ def oracle_errors(
     checks.positive(sigma, "sigma")
     checks.count(seed, "seed", 0)
     size, d = _square(images, "images").shape[-1], images[0].numel()
-    if checks.images(train, "train").shape[1:] != images.shape[1:]:
-        raise ValueError(
-            f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
-        )
+    checks.same_shape(images, checks.images(train, "train"), "images and train", 1)
     fixed = {"DCT": dct_basis(size, d), "PCA": pca_basis(train, d)}
     fixed |= {wavelet: wavelet_basis(size, wavelet) for wavelet in WAVELETS}
     pixels = images.double().cpu().flatten(1).numpy()

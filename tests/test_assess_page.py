@@ -62,6 +62,15 @@ def test_the_page_and_the_numbers(here):
     assert "out of scope" in page and "Mirrored copies" in page and "JPEG of quality 90, 70, 50, 30" in page
 
 
+def test_an_unseen_image_that_is_in_the_training_set_is_named(here):
+    save(here / "unseen", [picture(7)[:, ::-1]], ["shared.png"])
+    result = run(here, unseen="unseen")
+    assert read(here)["unseen_copies"] == [["shared.png", "007.png"]]
+    assert "The same rule calls 1 of 12 unseen images" in result.output
+    page = (here / "out" / "assessment.html").read_text(encoding="utf-8")
+    assert "shared.png is called a copy of 007.png" in page
+
+
 def test_names_are_text_on_the_page(here):
     (here / "samples" / "a.png").rename(here / "samples" / "<b>a&.png")
     assert run(here).exit_code == 0

@@ -16,7 +16,7 @@ USES = {  # of a denoiser f
     "adaptive_basis": lambda f: gahb.adaptive_basis(f, IMAGES[0]),
     "leading vectors": lambda f: gahb.adaptive_basis(f, IMAGES[0], k=2),
     "divergence": lambda f: divergence(f, IMAGES),
-    "denoise": lambda f: bases.denoise(f, IMAGES[0], 0.1),
+    "analyse": lambda f: bases.analyse(f, IMAGES[0], 0.1),
     "stein_risk": lambda f: metrics.stein_risk(f, IMAGES, 0.1),
 }
 

@@ -348,13 +348,10 @@ CASES = [
     ("Photographs", lambda: PHOTOGRAPHS.part("S1", 3), "S1", "3", "holds 2"),
     *count_cases("Photographs", lambda v: PHOTOGRAPHS.part("S1", v), "n"),
     # bases
-    *[case for name, call in (("analyse", b.analyse), ("denoise", b.denoise))
-      for case in (
-          *image_cases(name, lambda x, call=call: call(identity, x, 0.1), "image"),
-          *positive_cases(name, lambda v, call=call: call(identity, IMAGES[0], v), "sigma"),
-          *denoiser_cases(name, lambda f, call=call: call(f, IMAGES[0], 0.1)),
-          (name, lambda call=call: call(identity, STRONG[0], 0.1), "image", "255", "divide"),
-      )],
+    *image_cases("analyse", lambda x: b.analyse(identity, x, 0.1), "image"),
+    *positive_cases("analyse", lambda v: b.analyse(identity, IMAGES[0], v), "sigma"),
+    *denoiser_cases("analyse", lambda f: b.analyse(f, IMAGES[0], 0.1)),
+    ("analyse", lambda: b.analyse(identity, STRONG[0], 0.1), "image", "255", "divide"),
     *array_cases("effective_rank", b.effective_rank, "shrinkage", 1),
     *array_cases("preserved_fraction", lambda v: b.preserved_fraction(IMAGES[0], v, 2), "vectors"),
     ("preserved_fraction", lambda: b.preserved_fraction(WIDE[0], FLAT, 2), "vectors", "36", "pixels"),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -98,7 +99,7 @@ def test_wrong_options_are_refused(command, option, value):
 def tiny(monkeypatch):
     """A smoke scale whose networks train in no time."""
     fast = scales.SMOKE_TRAINING | {"images_seen": 64, "network_kwargs": {"depth": 2, "channels": 2}}
-    scale = scales.replace(scales.get("smoke"), training=fast, synthetic_training=fast, class_N=8)
+    scale = replace(scales.get("smoke"), training=fast, synthetic_training=fast, class_N=8)
     monkeypatch.setitem(scales.SCALES, "smoke", scale)
 
 
@@ -160,7 +161,7 @@ def die(*arguments):
 def test_a_process_that_dies_gets_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(parallel, "_train_one", die)
     scale = scales.get("smoke")
-    tasks = [(scales.disks_recipe(scale), None), (scales.sinusoids_recipe(scale), None)]
+    tasks = [(scales.class_recipe(scale, name), None) for name in ("disks", "sinusoids")]
     with pytest.raises(RuntimeError, match=r"died, perhaps for lack of memory.*--jobs 1"):
         parallel.train_all(tasks, tmp_path, "cpu", 2, echo=lambda line: None)
 

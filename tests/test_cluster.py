@@ -206,7 +206,7 @@ def test_who_is_in_the_queue_gets_no_second_job(slurm, tmp_path):
     command(slurm / "sbatch", "echo Submitted batch job 18")
     said = []
     assert [job.job_id for job in submit(asked, "slurm", tmp_path, echo=said.append)] == ["18"]
-    assert "tiny has a job already" in said
+    assert "tiny already has a job" in said
     (slurm / "queue").write_text("18\n")  # it has ended, and left no network and no log
     assert [job.job_id for job in submit(asked, "slurm", tmp_path, echo=print)] == ["18"]
 

@@ -42,7 +42,7 @@ def typed(arguments):
 TYPED = [  # what a user types, the exit status, the message
     ("train --sclae smoke", 2, "No such option '?--sclae"),
     ("trian", 2, "No such command 'trian'"),
-    ("train --scale smokee", 1, "unknown scale 'smokee': take one of .*; did you mean smoke"),
+    ("train --scale smokee", 1, "unknown scale 'smokee': take one of smoke, laptop"),
     ("reproduce --device abacus", 1, "device 'abacus' is not available here; take auto or one of .*cpu"),
     ("train --device cuda:99 --only disks", 1, "device 'cuda:99' is not available here; take auto or one of .*cpu"),
     ("reproduce --only 99", 1, "--only 99 names no notebook; they are 01_"),

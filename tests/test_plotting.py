@@ -190,16 +190,6 @@ def test_vectors_of_a_basis_figure_are_distinct_and_end_at_twice_the_rank():
         assert titles[-1].endswith(f"= {gain:.2f}")
 
 
-def test_one_legend_below_a_figure():
-    fig = plotting.new()
-    axes = fig.subplots(1, 2)
-    for ax in axes:
-        ax.plot([0, 1], label="N = 1")
-    plotting.legend_below(fig, axes[0])
-    assert [text.get_text() for legend in fig.legends for text in legend.get_texts()] == ["N = 1"]
-    assert not any(ax.get_legend() for ax in axes)
-
-
 def test_images_and_vectors_in_colour_keep_their_channels_and_zero_is_gray():
     image = np.random.default_rng(0).random((3, 4, 5))
     ax = plotting.new().subplots()

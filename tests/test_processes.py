@@ -39,13 +39,14 @@ import sys
 from pathlib import Path
 from gahb.companion import reproduce
 from gahb._util.signals import interruptible
+from gahb.training.parallel import in_processes
 
 if __name__ == "__main__":
     root, count = Path(sys.argv[1]), int(sys.argv[2])
     arguments = [(root / name, root / "out" / name, {}, 600) for name in ("a.ipynb", "b.ipynb")]
     try:
         with interruptible():
-            print(list(reproduce._run_all(arguments, count)))
+            print(list(in_processes(reproduce._timed, arguments, count)))
     except KeyboardInterrupt:
         print("stopped")
 """

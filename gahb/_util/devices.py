@@ -80,8 +80,8 @@ def cores() -> int:
 def keep_freed_memory() -> None:
     """From now on, this process keeps freed memory for its next tensors; for programs that only train.
 
-    The allocator of glibc returns large tensors to the system, which clears their pages again each time: a fifth of
-    a training step of the paper's network on a CPU. Does nothing with another allocator.
+    glibc's allocator returns large tensors to the system, which clears their pages again each time: a fifth of a
+    training step of the paper's network on a CPU. With another allocator this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -22,7 +22,7 @@ File = Path | io.BytesIO
 
 
 def check_writable(folder: Path, instead: str) -> None:
-    """Make a folder, and check that files can be written there; ``instead`` is what to give if they cannot."""
+    """Make a folder and check that it can be written to; ``instead`` says what to give if it cannot."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -32,7 +32,7 @@ def check_writable(folder: Path, instead: str) -> None:
 
 
 def writable_file(path: str | Path, name: str) -> Path:
-    """Return the path of a file that is written later; it must be no folder, in a folder that can be written to."""
+    """The path of a file to be written later: not a folder, and in a folder that can be written to."""
     path = Path(path).expanduser()
     if path.is_dir():
         raise IsADirectoryError(f"{name} must be the path of a file, {path} is a folder")
@@ -64,7 +64,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; nobody may be writing there."""
+    """Remove the temporary files of writers that were killed; no other process may be writing there."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
 
@@ -115,8 +115,8 @@ def read_tensors(
 ) -> tuple[dict[str, Tensor], Any] | None:
     """Return (tensors, about) of a file that :func:`write_tensors` wrote, or None if it is absent or damaged.
 
-    A damaged file is renamed to ``*.damaged`` with a warning, and so is one for whose ``about`` the function ``check``
-    raises a ValueError. A file that cannot be read now may be whole: it stays in place, and an OSError is raised.
+    A damaged file is renamed to ``*.damaged`` with a warning, as is one whose ``about`` makes ``check`` raise a
+    ValueError. A file that cannot be read now may be whole: it stays in place, and an OSError is raised.
     """
     path = Path(path)
     if not path.is_file():
@@ -138,7 +138,7 @@ def read_tensors(
 
 
 def set_aside(path: Path, suffix: str) -> str:
-    """Rename a file to ``<its name>.<suffix>``; return in a few words what was done, or could not be done."""
+    """Rename a file to ``<its name>.<suffix>``; return a few words that say whether this worked."""
     aside = path.with_name(f"{path.name}.{suffix}")
     try:
         path.replace(aside)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gahb._util.files import check_writable, write_text
-from gahb.assess import Assessment, assess
+from gahb.assess import Assessment, assess, evenly_spaced, memorized
 from gahb.datasets.image_sets import ImageSet, in_gray, read_images
 
 FILES = ("assessment.html", "assessment.json")
@@ -129,10 +129,20 @@ def _record(found: Assessment, sets: dict[str, ImageSet]) -> dict[str, Any]:
         "size": list(sets["samples"].size),
         "channels": sets["samples"].pixels.shape[1],
         **summary,
+        "unseen_copies": _unseen_copies(found, names),
         "near_duplicates": [[names["train"][i], names["train"][j]] for i, j in found.repeated()],
         "closest": [each[i] for i in found.closest()],
         "each_sample": each,
     }
+
+
+def _unseen_copies(found: Assessment, names: dict[str, list[str]]) -> list[list[str]]:
+    """Names of unseen images that the rule calls copies, each with its training image."""
+    if found.null is None:
+        return []
+    where = evenly_spaced(len(names["unseen"]), len(found.null.index))
+    called = memorized(found.null).nonzero().flatten()
+    return [[names["unseen"][where[i]], names["train"][found.null.index[i]]] for i in called.tolist()]
 
 
 def findings(summary: dict[str, Any]) -> list[str]:
@@ -223,6 +233,7 @@ def page(found: Assessment, sets: dict[str, ImageSet], record: dict[str, Any]) -
     ]
     repeated = [f"{a} repeats {b}" for a, b in record["near_duplicates"][:LISTED]]
     more = len(record["near_duplicates"]) - len(repeated)
+    shared = [f"{a} is called a copy of {b}" for a, b in record["unseen_copies"][:LISTED]]
     parts = [
         "<h1>Does the model copy its training set?</h1>",
         _listed(record["findings"]),
@@ -233,6 +244,9 @@ def page(found: Assessment, sets: dict[str, ImageSet], record: dict[str, Any]) -
         "<h2>Similarities</h2>",
         "<p>Cosine, median over samples, with 95 % bootstrap intervals.</p>",
         _table(("between", "", "median"), rows),
+        "<h2>Unseen images that are called copies</h2>" if shared else "",
+        "<p>If both show one picture, the sets share images, and this is no false alarm.</p>" if shared else "",
+        _listed(shared),
         "<h2>Near duplicates in the training set</h2>",
         "<p>Mean-removed correlation above 0.99 at 20x20 pixels.</p>",
         _listed([*repeated, f"and {more:,} more, in the JSON file"] if more else repeated or ["none"]),

@@ -8,14 +8,14 @@ import click
 
 
 def _known_scale(context: click.Context, option: click.Parameter, name: str) -> str:
-    """Refuse a misspelt name before the imports of papermill and matplotlib, which take seconds."""
+    """Refuse a misspelt name before papermill and matplotlib are imported, which takes seconds."""
     from gahb.companion import scales
 
     return scales.get(name).name
 
 
 def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
-    """Refuse a path that does not exist at once, rather than in each notebook."""
+    """Refuse a path that does not exist now, rather than in each notebook."""
     if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
         others = {"denoiser": "the path of a .pt file", "model": "the folder of a diffusers pipeline"}
         wanted = others.get(option.name, "a folder of images or an array")
@@ -45,13 +45,13 @@ class _Sentences(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # --help, no answer, | head: not errors
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # --help, a prompt left, | head: not errors
             raise
         except (ValueError, OSError, RuntimeError) as error:
             click.echo(f"gahb: {error}", err=True)
             context.exit(1)
         except KeyboardInterrupt:
-            click.echo("gahb: stopped; what was trained is kept, and the same command resumes", err=True)
+            click.echo("gahb: stopped; what was trained is kept, and the same command resumes it", err=True)
             context.exit(130)
 
 
@@ -143,7 +143,7 @@ def train(
         return
     keep_freed_memory()
     if not train_all(chosen, store, device, tasks.pick_jobs(scales.get(scale), device, jobs), time_limit, click.echo):
-        click.echo("time limit reached; the same command resumes")
+        click.echo("time limit reached; the same command resumes training")
 
 
 @main.command(name="list")
@@ -166,7 +166,7 @@ def list_networks(store: str | None) -> None:
 @SCALE
 @FIGURES
 def claims(scale: str, figures: str | None) -> None:
-    """Judge the claims again, from the recorded measurements.
+    """Judge the claims again from the recorded measurements.
 
     Example: gahb claims --scale laptop
     """

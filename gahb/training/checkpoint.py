@@ -94,7 +94,7 @@ def resume(state: State) -> None:
 
 
 def _optimizer_states(state: State) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Number and moments of each parameter that has been moved."""
+    """Number and moments of each parameter that has been updated."""
     for index, parameter in enumerate(state.network.parameters()):
         for optimizer in state.optimizers:
             if parameter in optimizer.state:
@@ -105,7 +105,7 @@ def _load_optimizers(state: State, tensors: dict[str, Tensor]) -> None:
     for index, parameter in enumerate(state.network.parameters()):
         prefix = f"optimizer.{index}."
         moments = {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
-        for key in moments.keys() - {"step"}:  # the memory layout of an undisturbed training: the same arithmetic
+        for key in moments.keys() - {"step"}:  # in the memory layout of an undisturbed training, so that bits repeat
             moments[key] = torch.empty_like(parameter, requires_grad=False).copy_(moments[key])
         for optimizer in state.optimizers if moments else ():  # there are none before the first step
             group = optimizer.param_groups[0]

@@ -1,8 +1,7 @@
 """Train networks as jobs of a Slurm cluster, one each, through `submitit`; or, to try it, as processes of this machine.
 
-All nodes must see the store. At its time limit, or when it is preempted, a job queues again and resumes from the
-checkpoint of the last minute; it ends with the same bits as an undisturbed training. Logs are in
-``<store>/jobs/<network>/``.
+All nodes must see the store. A job that is preempted or reaches its time limit queues again and resumes from its
+last checkpoint, with the same result bit for bit. Logs are in ``<store>/jobs/<network>/``.
 """
 
 import math
@@ -45,7 +44,7 @@ class Training:
         environment = submitit.JobEnvironment()
         torch.set_num_threads(self.threads or int(os.environ.get("SLURM_CPUS_ON_NODE", cores())))
         keep_freed_memory()
-        # Slurm announces a preemption by SIGTERM too, which must not end the job; a local one is stopped by it.
+        # Slurm also announces a preemption by SIGTERM, which must not end the job; a local job is stopped by it.
         stoppable = interruptible() if environment.cluster == "local" else nullcontext()
         with stoppable:
             stores.load_or_train(self.recipe, self.images, self.store, self.device)
@@ -53,7 +52,7 @@ class Training:
             submitted.unlink(missing_ok=True)  # it holds the images, which are no longer needed
 
     def checkpoint(self) -> Any:
-        """What runs when the job has queued again: the same, as the store holds its checkpoint."""
+        """The work of a job that has queued again: the same, as the store holds its checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -70,28 +69,10 @@ def submit(
 ) -> list[Any]:
     """Submit a job for each network that the store lacks and that no job is training.
 
-    Returns at once. Called again, it reports why jobs failed and submits those again.
-
-    Parameters
-    ----------
-    tasks : sequence of (Recipe, Tensor or None)
-        Recipes and their training images; None: those of the recipe's generator.
-    cluster : str
-        ``"slurm"``; or ``"local"``: processes of this machine, all started at once.
-    store : str or Path, optional
-        The store; every node must see it.
-    device : str
-        On the node that runs the job.
-    time_limit : float
-        Seconds after which a job stops with a checkpoint and queues again; Slurm counts whole minutes.
-    options : sequence of str
-        More options of ``sbatch``, such as ``"partition=gpu"`` and ``"gpus-per-node=1"``.
-    echo : callable
-        Takes one line of progress.
-
-    Returns
-    -------
-    list of submitit.Job
+    Returns the jobs without waiting for them. Called again, it reports why jobs failed, and submits those again.
+    ``cluster`` is ``"slurm"``, or ``"local"``: processes of this machine, all started at once. After ``time_limit``
+    seconds a job stops with a checkpoint and queues again; Slurm counts whole minutes. ``options`` are more options of
+    ``sbatch``, such as ``"partition=gpu"``.
     """
     root = Path(store or stores.default_store()).expanduser().absolute()
     lacking = missing(tasks, store, echo)
@@ -100,7 +81,7 @@ def submit(
     queue = _slurm_queue() if cluster == "slurm" else set()
     chosen = [task for task in lacking if not _under_way(task[0], root, queue)]
     for name in sorted({recipe.name for recipe, _ in lacking} - {recipe.name for recipe, _ in chosen}):
-        echo(f"{name} has a job already")
+        echo(f"{name} already has a job")
     threads = max(1, cores() // max(1, len(chosen))) if cluster == "local" else None
     jobs = []
     for recipe, images in chosen:
@@ -144,7 +125,7 @@ def _slurm_queue() -> set[str]:
     try:
         return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     except FileNotFoundError:
-        raise RuntimeError("there is no Slurm here: squeue is not found; leave --cluster slurm out") from None
+        raise RuntimeError("there is no Slurm here: squeue is not found; leave out --cluster slurm") from None
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"Slurm does not answer: {' '.join(error.stderr.split())}") from None
 
@@ -156,12 +137,12 @@ def _under_way(recipe: Recipe, root: Path, queue: set[str]) -> bool:
 
 
 def _failure(folder: Path) -> str | None:
-    """Why the last job of a network ended, the last line of its log; None if there was none."""
+    """Why the last job of a network ended: the last line of its log; None if there was no job."""
     logs = sorted(folder.glob("*_0_log.out"), key=lambda file: file.stat().st_mtime)
     if not logs:
         return None
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # srun gives only its status
+    said = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # srun gives only a status
     return f"job {_number(logs[-1])}: {said[-1] if said else 'it wrote nothing'} (log: {logs[-1]})"
 
 

@@ -14,7 +14,7 @@ def captured(step: Callable[[], None], state: State) -> Callable[[], object]:
     """Capture a step that changes ``state`` in place; the function returned replays it.
 
     The step reads its learning rate from a tensor and its random numbers from ``state.generator``, so that each
-    replay goes on where the one before ended. See "Whole-network capture" in the notes of ``torch.cuda.graph``.
+    replay continues where the last one ended. See "Whole-network capture" in the notes of ``torch.cuda.graph``.
     """
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(state.generator)

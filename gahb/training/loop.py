@@ -1,7 +1,7 @@
 """The training loop: steps, a history, and checkpoints.
 
-All random numbers come from one generator whose state is in the checkpoint. Signals are answered and checkpoints
-written between two steps, so that an interrupted training ends with the same weights as an undisturbed one.
+All random numbers come from one generator whose state is in the checkpoint. Signals are handled and checkpoints
+written between steps, so that an interrupted training ends with the same weights as an undisturbed one.
 """
 
 import inspect
@@ -80,10 +80,8 @@ def train(
 
     Raises
     ------
-    TrainingStopped
-        At the time limit.
-    TrainingFailed
-        If the loss, a weight or a statistic is not finite.
+    TrainingStopped, TrainingFailed
+        At the time limit; if the loss, a weight or a statistic is not finite.
     KeyboardInterrupt
         After the step under way, with a checkpoint; at once, without one, at a second signal.
     """
@@ -100,8 +98,8 @@ def train(
         try:
             _loop(state, denoiser, images.to(device).contiguous(), signals, deadline, progress)
         except KeyboardInterrupt:
-            if not signals.forced:  # then a step may be half done, and the last checkpoint stays
-                with suppress(TrainingFailed):  # it stays then, too
+            if not signals.forced:  # otherwise a step may be half done, and the last checkpoint is kept
+                with suppress(TrainingFailed):  # which also keeps the last checkpoint
                     _save(state)
             raise
     network = state.network.eval()
@@ -117,7 +115,7 @@ def _loop(
     deadline: float,
     progress: bool,
 ) -> None:
-    """Step until all images are seen; report a hundred times, save once a minute, answer signals between two steps."""
+    """Step until all images are seen; report a hundred times, save once a minute, handle signals between steps."""
     recipe, batch = state.recipe, state.recipe.batch_size
     total = math.ceil(recipe.images_seen / batch) * batch
     last = saved = time.monotonic()
@@ -169,7 +167,7 @@ def _report(state: State) -> None:
 
 
 def _save(state: State) -> None:
-    """Write the checkpoint; one that is not finite never replaces a good one."""
+    """Write the checkpoint, unless a value is not finite: a good one is never replaced by a bad one."""
     _require_finite(state)
     checkpoints.save(state)
 

@@ -16,16 +16,7 @@ class Muon(torch.optim.Optimizer):
     K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the step size of Liu et
     al., "Muon is scalable for LLM training" (2025). A convolution (out, in, h, w) is the matrix (out, in h w).
     ``torch.optim.Muon`` takes only matrices and computes in bfloat16, which many CPUs emulate; this one computes in
-    float32.
-
-    Parameters
-    ----------
-    parameters : iterable of Tensor
-        Weights of two dimensions or more.
-    lr : float or Tensor ()
-        Learning rate, on Adam's scale.
-    momentum : float
-        Nesterov's.
+    float32. ``lr`` is on Adam's scale, ``momentum`` is Nesterov's.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Tensor = 1e-3, momentum: float = 0.95) -> None:

@@ -25,24 +25,11 @@ def step(
     weighting: Weighting,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw a batch, and move the weights along the gradient of its loss.
+    """Draw a batch of the training images (N, C, H, W), and move the weights against the gradient of its loss.
 
-    Nothing here waits for the device or depends on the step's number, so that a GPU can replay it as one graph.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    denoiser : callable
-        The network in training mode, perhaps compiled.
-    images : Tensor (N, C, H, W)
-        All training images, uint8 or float32 in [0, 1], on the device of the network.
-    optimizers, weighting, generator
-        Of the training; a step changes their state.
-
-    Returns
-    -------
-    Tensor ()
-        Loss per pixel for the history; for a balanced loss, which stays near 1, the plain squared error.
+    Changes the state of the optimizers, the weighting and the generator. Returns the loss per pixel for the history; a
+    balanced loss stays near 1, so that the plain squared error is returned in its place. Nothing here waits for the
+    device or depends on the step's number, so that a GPU can replay it as one graph.
     """
     batch, sigma, noise = draw_batch(recipe, images, generator)
     value, errors = loss(denoiser, batch, sigma, noise, weighting)
@@ -58,25 +45,10 @@ def step(
 def loss(
     denoiser: Callable[[Tensor], Tensor], images: Tensor, sigma: Tensor, noise: Tensor, weighting: Weighting
 ) -> tuple[Tensor, Tensor]:
-    """Weighted squared error of a batch, and the error of each image.
+    """Mean over a batch of w norm(x - f(x + sigma z))^2, and norm(x - f(x + sigma z))^2 of each image, detached.
 
-    Parameters
-    ----------
-    denoiser : callable
-        f(y).
-    images, noise : Tensor (B, C, H, W)
-        Clean images, intensities in [0, 1], and standard normal noise.
-    sigma : Tensor (B,)
-        Noise level of each image, intensities.
-    weighting : callable
-        (errors, sigma) -> weights, each of shape (B,).
-
-    Returns
-    -------
-    loss : Tensor ()
-        Mean of weight * norm(x - f(x + sigma z))^2.
-    errors : Tensor (B,)
-        norm(x - f(x + sigma z))^2, detached.
+    x are clean images (B, C, H, W), intensities in [0, 1], z standard normal noise, and sigma (B,) the noise levels.
+    The weights w (B,) are ``weighting(errors, sigma)``.
     """
     noisy = (images + sigma[:, None, None, None] * noise).contiguous(memory_format=torch.channels_last)
     errors = (images - denoiser(noisy).float()).square().sum((1, 2, 3))

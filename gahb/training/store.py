@@ -88,29 +88,20 @@ def load_or_train(
         Training images, uint8 or float32 in [0, 1]; needed only to train on photographs.
     store : str or Path, optional
         Folder of trained networks; see :func:`default_store`.
-    device : str or torch.device
-        ``"auto"``, ``"cuda"``, ``"mps"`` or ``"cpu"``.
-    progress : bool
-        Show a bar while training.
-    time_limit : float, optional
-        Seconds of training after which it stops with a checkpoint.
+    device, progress, time_limit
+        As for :func:`gahb.train`.
 
     Returns
     -------
     nn.Module
         In evaluation mode, float32, on the device.
-
-    Raises
-    ------
-    TrainingStopped, TrainingFailed
-        As :func:`gahb.train`.
     """
     device = pick_device(device)
     images = None if images is None else checks.clean_images(images, "images", uint8=True)
     folder = Path(store or default_store()).expanduser() / identity(recipe)
     network = load(folder, device, images)
-    if network is None and (found := place(recipe, store)):  # a pretrained one
-        network = load(found, device)
+    if network is None:  # perhaps a pretrained one
+        network = next(filter(None, (load(found, device) for found in places(recipe, store))), None)
     if network is not None:
         with suppress(OSError):  # left by a process that was killed just after it had written the weights
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -125,21 +116,16 @@ def load_or_train(
     return network
 
 
-def place(recipe: Recipe, store: str | Path | None = None) -> Path | None:
-    """Folder of a recipe's network in the store, else in the package, else None."""
+def places(recipe: Recipe, store: str | Path | None = None) -> list[Path]:
+    """The folders that hold the network of a recipe: that of the store first, then that of the package."""
     name = identity(recipe)
     folders = [Path(store or default_store()).expanduser() / name, *PRETRAINED.glob(f"*/{name}")]
-    return next((folder for folder in folders if (folder / "weights.safetensors").is_file()), None)
+    return [folder for folder in folders if (folder / "weights.safetensors").is_file()]
 
 
 def has(recipe: Recipe, store: str | Path | None = None) -> bool:
     """Whether the store or the package holds intact weights of a recipe; damaged ones are set aside."""
-    while folder := place(recipe, store):
-        if _weights(folder) is not None:
-            return True
-        if (folder / "weights.safetensors").is_file():  # and could not be set aside, as on a read-only disk
-            return False
-    return False
+    return any(_weights(folder) is not None for folder in places(recipe, store))
 
 
 def pretrained_recipe(scale: str, name: str, seed: int = 0) -> Recipe | None:
@@ -185,7 +171,7 @@ def _weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def stored(store: str | Path | None = None) -> list[dict[str, Any]]:
-    """The ``recipe.json`` of every intact network of a store, in order of their names."""
+    """The ``recipe.json`` of every intact network of a store, sorted by name."""
     rows = []
     for weights in sorted(Path(store or default_store()).expanduser().glob("*/weights.safetensors")):
         if _weights(weights.parent) is None:
@@ -209,7 +195,7 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, device: torch.device) -> None:
-    """Write the files of a network; the weights come last, so that where they are, the others are."""
+    """Write the files of a network; the weights come last, so that the other files are there if they are."""
     history: Any = network.history
     made = {
         "torch": torch.__version__,
@@ -218,7 +204,7 @@ def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, devi
         "images_seen": history[-1]["images"],
         "seconds": round(history[-1]["seconds"], 1),
     }
-    with suppress(PackageNotFoundError):  # a checkout that is not installed
+    with suppress(PackageNotFoundError):  # in a checkout that is not installed
         made["gahb"] = version("gahb")
     about = {"recipe": recipe.settings(), "made": made}
     write_text(folder / "recipe.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
@@ -233,7 +219,7 @@ def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, devi
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time train into a folder; the lock of a process that died is free."""
+    """Let one process at a time train into a folder; a process that dies releases its lock."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
