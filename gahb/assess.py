@@ -249,8 +249,8 @@ def assess(
     -------
     Assessment
     """
-    sets = {"samples": samples, "train": train, "unseen": unseen, "twin": twin}
-    sets = {name: images for name, images in sets.items() if images is not None or name in ("samples", "train")}
+    sets = {"samples": samples, "train": train}
+    sets |= {name: images for name, images in (("unseen", unseen), ("twin", twin)) if images is not None}
     _check_sets(sets)
     duplicates = _duplicates(train)
     known = [] if unseen is None else [_evenly(unseen, min(len(samples), len(unseen)))]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gahb._neighbours import BLOCK, two_nearest, unit
 from gahb._util import checks
+from gahb.adapt import NoiseConditional, at_sigma
 from gahb.denoisers import Denoiser, evaluating
 from gahb.jacobians import divergence
 from gahb.sampling import gaussian_noise
@@ -34,7 +35,9 @@ def psnr(clean: Tensor, denoised: Tensor) -> Tensor:
     return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
 
 
-def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
+def squared_errors(
+    denoiser: Denoiser | NoiseConditional, images: Tensor, sigmas: float | Sequence[float], seed: int = 0
+) -> Tensor:
     """Mean squared error per pixel, of each image at each noise level.
 
     The noise of the i-th image is the same for every denoiser, every sigma (up to scale) and
@@ -43,7 +46,7 @@ def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[
     Parameters
     ----------
     denoiser : callable
-        f(y), (B, C, H, W) -> (B, C, H, W).
+        f(y), (B, C, H, W) -> (B, C, H, W), or sigma -> f(y) as a :class:`gahb.adapt.NoiseConditional`.
     images : Tensor (B, C, H, W)
         Clean images, intensities in [0, 1].
     sigmas : float or sequence of float
@@ -60,7 +63,11 @@ def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[
 
 
 def squared_differences(
-    first: Denoiser, second: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0
+    first: Denoiser | NoiseConditional,
+    second: Denoiser | NoiseConditional,
+    images: Tensor,
+    sigmas: float | Sequence[float],
+    seed: int = 0,
 ) -> Tensor:
     """Mean squared difference per pixel of two denoisers, of each image at each noise level.
 
@@ -69,7 +76,7 @@ def squared_differences(
     Parameters
     ----------
     first, second : callable
-        f(y), (B, C, H, W) -> (B, C, H, W).
+        As for :func:`squared_errors`.
     images, sigmas, seed
         As for :func:`squared_errors`, whose noisy images these are.
 
@@ -99,7 +106,7 @@ def inferred_sigmas(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence
 
 @torch.no_grad()
 def _mean_squares(
-    denoisers: Sequence[Denoiser],
+    denoisers: Sequence[Denoiser | NoiseConditional],
     images: Tensor,
     sigmas: float | Sequence[float],
     seed: int,
@@ -108,13 +115,16 @@ def _mean_squares(
     """Mean square per pixel of a residual of outputs, clean and noisy images, shape (S, B), on the CPU."""
     checks.clean_images(images, "images")
     sigmas = checks.sigmas(sigmas)
+    if len(sigmas) > 1 and any(isinstance(denoiser, NoiseConditional) for denoiser in denoisers):
+        return torch.cat([_mean_squares(denoisers, images, sigma, seed, residual) for sigma in sigmas])
     noise = gaussian_noise(len(images), images.shape[1:], seed).to(images)
     squares = torch.empty(len(sigmas), len(images), dtype=images.dtype)
     chunk = max(1, BATCH_PIXELS // images[0].numel())
     jobs = torch.cartesian_prod(torch.arange(len(sigmas)), torch.arange(len(images))).split(chunk)
     levels = torch.tensor(sigmas, dtype=images.dtype, device=images.device)
+    chosen = [at_sigma(denoiser, sigmas[0]) for denoiser in denoisers]
     with ExitStack() as stack:
-        functions = [stack.enter_context(evaluating(denoiser, images.dtype)) for denoiser in denoisers]
+        functions = [stack.enter_context(evaluating(f, images.dtype)) for f in chosen]
         for job in jobs:
             s, i = job.to(images.device).unbind(1)
             y = images[i] + levels[s, None, None, None] * noise[i]
@@ -143,13 +153,16 @@ def denoised(denoiser: Denoiser, y: Tensor) -> Tensor:
         return torch.cat([f(part) for part in y.split(max(1, BATCH_PIXELS // y[0].numel()))])
 
 
-def psnr_curve(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
+def psnr_curve(
+    denoiser: Denoiser | NoiseConditional, images: Tensor, sigmas: float | Sequence[float], seed: int = 0
+) -> Tensor:
     """PSNR of the squared error averaged over images, at each noise level (the curves of Figure 1).
 
     Parameters
     ----------
     denoiser, images, sigmas, seed
-        As for :func:`squared_errors`: f(y), clean images (B, C, H, W), S noise levels, seed of the noise.
+        As for :func:`squared_errors`: f(y) or sigma -> f(y), clean images (B, C, H, W), S noise levels, seed of the
+        noise.
 
     Returns
     -------
@@ -280,7 +293,9 @@ def nearest(
     return Nearest(index[:, 0], cosines[:, 0].to(dtype), ratio.to(dtype))
 
 
-def stein_risk(denoiser: Denoiser, images: Tensor, sigma: float, probes: int = 4, seed: int = 0) -> dict[str, Tensor]:
+def stein_risk(
+    denoiser: Denoiser | NoiseConditional, images: Tensor, sigma: float, probes: int = 4, seed: int = 0
+) -> dict[str, Tensor]:
     """Stein's unbiased risk estimate, and the error that it estimates (Eq. 7 and 10).
 
     SURE = norm(y - f(y))^2 + 2 sigma^2 tr grad f(y) - sigma^2 d needs no clean image; for the
@@ -289,7 +304,7 @@ def stein_risk(denoiser: Denoiser, images: Tensor, sigma: float, probes: int = 4
     Parameters
     ----------
     denoiser : callable
-        f(y), acting on each image of a batch separately.
+        f(y), acting on each image of a batch separately, or sigma -> f(y) as a :class:`gahb.adapt.NoiseConditional`.
     images : Tensor (B, C, H, W)
         Clean images, intensities in [0, 1].
     sigma : float
@@ -305,13 +320,14 @@ def stein_risk(denoiser: Denoiser, images: Tensor, sigma: float, probes: int = 4
         ``mse``, ``sure`` and ``trace`` (sigma^2 tr grad f), squared intensities per pixel (divided by d).
     """
     checks.clean_images(images, "images")
-    checks.positive(sigma, "sigma")
+    denoiser = at_sigma(denoiser, checks.positive(sigma, "sigma"))
     d = images[0].numel()
     y = images + sigma * gaussian_noise(len(images), images.shape[1:], seed).to(images)
-    parts = enumerate(y.split(64), start=seed + 1)  # each part has its own signs, so that errors are independent
+    at_once = min(64, max(1, BATCH_PIXELS // 2 // d))
+    parts = enumerate(y.split(at_once), start=seed + 1)  # each part has its own signs, so that errors are independent
     trace = torch.cat([sigma**2 * divergence(denoiser, part, probes, part_seed) for part_seed, part in parts])
     with evaluating(denoiser, y.dtype) as f, torch.no_grad():
-        output = torch.cat([f(part) for part in y.split(64)])
+        output = torch.cat([f(part) for part in y.split(at_once)])
     residual = (y - output).square().flatten(1).sum(1)
     mse = (output - images).square().flatten(1).mean(1)
     return {"mse": mse, "sure": (residual + 2 * trace) / d - sigma**2, "trace": trace / d}

@@ -7,13 +7,13 @@ level ``sigma`` (intensities).
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from gahb._posterior import posterior_mean
 from gahb._util import checks
+from gahb.adapt import NoiseConditional
 from gahb.denoisers import Denoiser
 from gahb.locality import local as local  # public here
 
@@ -94,7 +94,7 @@ def moments(train: Tensor) -> tuple[Tensor, Tensor]:
     return mean.view(train.shape[1:]), (flat - mean).T @ (flat - mean) / len(flat)
 
 
-def wiener(train: Tensor) -> Callable[[float], Denoiser]:
+def wiener(train: Tensor) -> NoiseConditional:
     """Wiener filters of a training set: the best affine denoisers, from its mean and covariance.
 
     Parameters
@@ -104,7 +104,7 @@ def wiener(train: Tensor) -> Callable[[float], Denoiser]:
 
     Returns
     -------
-    callable
+    NoiseConditional
         sigma -> f*(y), as :func:`gaussian` of the training set's moments; decomposed once for all noise levels.
     """
     mean, cov = moments(train)
@@ -112,7 +112,7 @@ def wiener(train: Tensor) -> Callable[[float], Denoiser]:
     center, d = mean.flatten(), mean.numel()
 
     def at(sigma: float) -> Denoiser:
-        gains = values / (values + checks.positive(sigma, "sigma") ** 2)
+        gains = values / (values + sigma**2)
 
         def denoiser(y: Tensor) -> Tensor:
             flat = _flat(y, d)
@@ -121,7 +121,7 @@ def wiener(train: Tensor) -> Callable[[float], Denoiser]:
 
         return denoiser
 
-    return at
+    return NoiseConditional(at)
 
 
 def gaussian_samples(train: Tensor, noise: Tensor) -> Tensor:

@@ -122,6 +122,9 @@ CALLS = [  # a public function, and each of its arguments
     ("sample", gahb.sample,
      {"denoiser": denoiser(), "noise": batch(), "step_size": positive(0.5), "sigma_end": positive(),
       "max_steps": count(99)}),
+    ("probability_flow", lambda **how: gahb.probability_flow(gahb.adapt.edm(lambda x, sigma: x / 2), **how),
+     {"noise": batch(), "sigmas": levels([1.0, 0.1])}),
+    ("karras_sigmas", gahb.karras_sigmas, {"first": positive(1.0), "last": positive(), "steps": count(3, 2)}),
     ("gaussian_noise", gahb.gaussian_noise, {"n": count(2), "shape": ((1, 4, 4), []), "seed": SEED}),
     # metrics
     ("psnr", gahb.psnr, {"clean": clean(), "denoised": batch()}),

@@ -25,7 +25,8 @@ def _known_scale(context: click.Context, option: click.Parameter, name: str) -> 
 
 def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     """Refuse a path that does not exist now, rather than in each notebook."""
-    wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
+    others = {"denoiser": "the path of a .pt file", "model": "the folder of a diffusers pipeline"}
+    wanted = others.get(option.name or "", "a folder of images or an array")
     if path == "":
         raise ValueError(f"{option.name}: the path is empty; give {wanted}")
     if path not in (None, "lfw") and not Path(path).exists():
@@ -84,6 +85,9 @@ def main() -> None:
 @DEVICE
 @JOBS
 @click.option("--denoiser", type=_Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
+@click.option(
+    "--model", type=_Path(), callback=_existing, help="Folder of a diffusers pipeline, analysed in notebook 07."
+)
 def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
     """Run the notebooks, and write figures, claims and report.
 
