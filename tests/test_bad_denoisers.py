@@ -29,11 +29,7 @@ class Cropping(torch.nn.Module):
 @pytest.mark.parametrize(
     ("denoiser", "error", "message"),
     [
-        (
-            lambda y: y[:, 0],
-            ValueError,
-            r"must return images of the shape of its input, .*, got \(\d+, 6, 6\)",
-        ),
+        (lambda y: y[:, 0], ValueError, r"must return images of the shape of its input, .*, got \(\d+, 6, 6\)"),
         (lambda y: y.mean((2, 3), keepdim=True), ValueError, r"got \(\d+, 1, 1, 1\)"),
         (Cropping(), ValueError, r"got \(\d+, 1, 1, 1\)"),
         (lambda y: (y,), TypeError, "denoiser must return a torch.Tensor, got tuple"),

@@ -5,7 +5,6 @@ import pytest
 from gahb.companion import ledger
 from gahb.companion.claims import CLAIMS, find
 
-BOTH = ("", "_centered")
 PAIRS = {"pair": 0.95, "nearest": 0.9, "pair_centered": 0.92, "nearest_centered": 0.5}
 NULL_PAIRS = {"pair_95": 0.94, "pair_95_centered": 0.4}
 INTERVAL = {"interval": [[0.1, 0.3], [0.01, 0.2]]}

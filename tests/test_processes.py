@@ -118,6 +118,7 @@ def test_other_children_of_the_process_are_left_alone():
         assert own.submit(abs, -2).result() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("set_by_user", "threads"), [({}, "333"), ({"OMP_NUM_THREADS": "1"}, "111")])
 def test_kernels_share_the_cores_or_take_what_the_user_set(set_by_user, threads, monkeypatch):
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -29,18 +29,6 @@ def test_dct_basis_is_scipys_and_orthonormal():
     np.testing.assert_array_equal(rivals.dct_basis(size, 7), basis[:7])
 
 
-def test_oracle_error_is_the_least_of_all_shrinkages():
-    """min over lambda of (1 - lambda)^2 c^2 + lambda^2 sigma^2, found numerically for each coefficient."""
-    coefficients, sigma = np.array([0.0, 1e-3, 0.2, -1.0, 30.0]), 0.4
-    least = sum(
-        scipy.optimize.minimize_scalar(lambda m, c=c: (1 - m) ** 2 * c**2 + m**2 * sigma**2).fun for c in coefficients
-    )
-    assert rivals.oracle_error(coefficients, sigma) == pytest.approx(least, rel=1e-9)
-    assert rivals.oracle_error([1.0], 1.0) == 0.5
-    total = np.minimum(coefficients**2, sigma**2).sum()  # Eq. 13, constant between 1/2 and 1
-    assert total / 2 <= rivals.oracle_error(torch.from_numpy(coefficients), sigma) <= total
-
-
 @pytest.mark.parametrize("wavelet", ["db4", "haar", "sym8"])
 @pytest.mark.parametrize("shape", [(2, 1, 32, 32), (1, 3, 33, 41)])
 def test_wavelet_denoise_without_threshold_is_the_identity(wavelet, shape):
@@ -64,15 +52,6 @@ def test_wavelet_denoise_of_columns_by_hand(mode):
     found = rivals.wavelet_denoise(image, 0.3, "haar", 2.0, mode, levels=1)[0, 0]
     np.testing.assert_allclose(found, np.tile(expected, (10, 1)), rtol=0, atol=1e-12)
     assert 0 < np.count_nonzero(steps[0]) < 9
-
-
-def test_wavelet_denoise_reduces_noise():
-    """A smooth image at sigma = 0.2: the error falls to less than a tenth of sigma^2 (measured 0.03)."""
-    rows, columns = np.mgrid[:64, :64]
-    clean = torch.from_numpy(np.exp(-((rows - 30) ** 2 + (columns - 25) ** 2) / 400))[None, None]
-    noisy = clean + 0.2 * torch.from_numpy(np.random.default_rng(1).normal(size=clean.shape))
-    error = (rivals.wavelet_denoise(noisy, 0.2) - clean).square().mean()
-    assert 0 < float(error) < 0.1 * 0.2**2
 
 
 @pytest.mark.parametrize("mode", ["hard", "soft"])
@@ -107,10 +86,10 @@ def test_wavelet_denoise_extends_the_border_by_reflection():
 
 
 def test_best_wavelet_is_the_argument_of_least_error():
-    rows, columns = np.mgrid[:32, :32]
-    train = torch.from_numpy((rows * columns % 5 < 2) * 0.8).double()[None, None].repeat(3, 1, 1, 1)
+    rows, columns = np.mgrid[:16, :16]
+    train = torch.from_numpy((rows * columns % 5 < 2) * 0.8).double()[None, None].repeat(2, 1, 1, 1)
     best = rivals.best_wavelet(train, 0.2, seed=3)
-    noise = np.random.default_rng(3).standard_normal((3, 1, 32, 32), dtype=np.float32)
+    noise = np.random.default_rng(3).standard_normal((2, 1, 16, 16), dtype=np.float32)
     noisy = train + 0.2 * torch.from_numpy(noise).double()
 
     def error(**option):

@@ -32,11 +32,6 @@ def test_sigmas_are_the_stated_input_psnr():
         assert scale.sigmas[0] == 1
 
 
-def test_unknown_scale_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"'labtop'.*smoke, laptop, paper"):
-        scales.get("labtop")
-
-
 @pytest.fixture(scope="module")
 def smoke():
     scale = scales.get("smoke")
@@ -64,11 +59,6 @@ def test_recipes_train_on_what_they_say(smoke):
     assert torch.equal(ordinary.flatten(1).sort(1).values, shuffled.flatten(1).sort(1).values)
     for recipe in (scales.c_alpha_recipe(scale, 2.0), *(scales.class_recipe(scale, name) for name in ("disks", "ray"))):
         assert store.generated_images(recipe).shape == (scale.class_N, 1, scale.class_size, scale.class_size)
-
-
-def test_ray_images_are_multiples_of_one(smoke):
-    images = store.generated_images(scales.class_recipe(smoke[0], "ray")).flatten(1).double()
-    assert float(torch.linalg.svdvals(images)[1]) < 1e-5
 
 
 def test_seed_changes_every_recipe(smoke):

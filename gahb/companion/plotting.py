@@ -49,7 +49,7 @@ INPUT_PSNR = r"input PSNR $-20 \log_{10} \sigma$ (dB)"
 
 
 def style() -> None:
-    """Set the style of all figures; on white, so that they are readable in dark themes too."""
+    """Set the style of all figures, whatever a matplotlibrc says; on white, to be readable in dark themes."""
     changes = {
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -58,6 +58,7 @@ def style() -> None:
         "image.interpolation": "nearest",
         "pdf.fonttype": 42,
     }
+    plt.rcdefaults()
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=changes)
 
 
