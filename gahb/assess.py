@@ -127,7 +127,7 @@ def evenly_spaced(n: int, count: int) -> Tensor:
     -------
     Tensor (count,), int
     """
-    return torch.linspace(0, n - 1, count).round().long()
+    return torch.linspace(0, checks.count(n, "n") - 1, checks.count(count, "count")).round().long()
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,8 @@ def assess(
     -------
     Assessment
     """
-    sets = {"samples": samples, "train": train}
-    sets |= {name: images for name, images in (("unseen", unseen), ("twin", twin)) if images is not None}
+    optional = {"unseen": unseen, "twin": twin}
+    sets = {"samples": samples, "train": train} | {key: x for key, x in optional.items() if x is not None}
     _check_sets(sets)
     duplicates = _duplicates(train)
     known = [] if unseen is None else [_evenly(unseen, min(len(samples), len(unseen)))]

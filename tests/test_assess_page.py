@@ -100,10 +100,12 @@ def test_larger_training_images_are_resized_and_that_is_said(here):
 def test_near_duplicates_and_unreadable_files_are_listed(here):
     save(here / "train", [picture(5), picture(6)], ["again.jpg", "<i>.png"])
     (here / "train" / "cut.png").write_bytes(b"\x89PNG")
+    (here / "train" / "photo.heic").write_bytes(b"photograph")
     result = run(here)
     assert result.exit_code == 0, result.output
     assert read(here)["near_duplicates"] == [["<i>.png", "006.png"], ["again.jpg", "005.png"]]
     assert "train: 1 files could not be read, such as cut.png" in result.output
+    assert "train: .heic" in result.output
     page = (here / "out" / "assessment.html").read_text(encoding="utf-8")
     assert "again.jpg repeats 005.png" in page and "&lt;i&gt;.png repeats 006.png" in page
 
@@ -244,7 +246,9 @@ def test_transparent_parts_are_white(tmp_path):
     save(tmp_path / "files", [image])
     np.save(tmp_path / "array.npy", image[None])
     for source in ("files", "array.npy"):
-        pixels = read_images(tmp_path / source, "train").pixels[0]
+        found = read_images(tmp_path / source, "train")
+        pixels = found.pixels[0]
+        assert "transparent parts are shown on white" in found.notes[0] and len(found.notes) == 1
         assert torch.equal(pixels[:, :20], torch.from_numpy(picture(0)).permute(2, 0, 1)[:, :20])
         assert (pixels[:, 20:] == 255).all()
 

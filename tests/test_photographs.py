@@ -11,7 +11,6 @@ from helpers import gray_pictures
 from PIL import Image
 
 from gahb.datasets import Photographs, as_float, faces, near_duplicates, photographs, scenes
-from gahb.datasets.photographs import first_of_duplicates
 
 # --- Crop and resize --------------------------------------------------------------------------------------------------
 
@@ -169,4 +168,4 @@ def test_first_of_duplicates_names_the_image_that_is_repeated():
     grays = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(256, 1, 24, 24)  # no contrast at any gray
     images = torch.from_numpy(gray_pictures(5, 24, 24))[:, None]
     mixed = torch.cat([images[:3], grays, images[[1, 4, 0, 1]]])
-    assert first_of_duplicates(mixed).tolist() == [0, 1, 2, *256 * [-1], 1, 260, 0, 1]
+    assert photographs.first_of_duplicates(mixed).tolist() == [0, 1, 2, *256 * [-1], 1, 260, 0, 1]

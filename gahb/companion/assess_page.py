@@ -117,7 +117,7 @@ def _record(found: Assessment, sets: dict[str, ImageSet]) -> dict[str, Any]:
     about = {
         name: {
             "source": _clean(images.source), "images": len(images.names), "sizes": images.sizes,
-            "unreadable": list(map(_clean, images.unreadable)),
+            "unreadable": list(map(_clean, images.unreadable)), "notes": list(map(_clean, images.notes)),
         }
         for name, images in sets.items()
     }  # fmt: skip
@@ -217,6 +217,8 @@ def _remarks(sets: dict[str, ImageSet]) -> list[str]:
         if images.unreadable:
             some = ", ".join(map(_clean, images.unreadable[:3]))
             remarks.append(f"{name}: {len(images.unreadable):,} files could not be read, such as {some}.")
+        if images.notes:
+            remarks.append(f"{name}: {', '.join(map(_clean, images.notes[:3]))}{', ...' * (len(images.notes) > 3)}.")
     return remarks
 
 

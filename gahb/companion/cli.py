@@ -215,7 +215,7 @@ def data(path: str, size: int, sheet: str | None) -> None:
         click.echo(f"contact sheet: {sheet}")
 
 
-IMAGES = {"type": click.Path(), "callback": _existing}
+IMAGES = {"type": _Path(), "callback": _existing}
 
 
 @main.command()
@@ -223,7 +223,7 @@ IMAGES = {"type": click.Path(), "callback": _existing}
 @click.option("--train", required=True, help="The images that it was trained on.", **IMAGES)
 @click.option("--unseen", help="Images of the same kind that it was not trained on.", **IMAGES)
 @click.option("--twin", help="Samples, from the same noise, of a model with another training set.", **IMAGES)
-@click.option("--out", type=click.Path(), default="assessment", show_default=True, help="Folder of the page.")
+@click.option("--out", type=_Path(), default="assessment", show_default=True, help="Folder of the page.")
 def assess(samples: str, train: str, unseen: str | None, twin: str | None, out: str) -> None:
     """Find out whether a generative model copies its training set.
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from gahb._util.files import File
-from gahb.datasets._pixels import _central_square, _known_type, as_gray, read_gray, resize, why_unreadable
+from gahb._util.files import File, is_passing, try_again
+from gahb.datasets._pixels import TRANSPARENT, _central_square, _known_type, as_gray, read_gray, resize, why_unreadable
 from gahb.datasets._readers import Array, Reader, Source, open_source
 
 GRAY_MODES = ("1", "L", "LA", "La", "F")  # and those that begin with I
@@ -35,6 +35,8 @@ class ImageSet:
         File names, or positions in an array.
     unreadable : list of str
         Names of files and folders, with the reason.
+    notes : list of str
+        Names of images of which something was left out, with what, and kinds of files that are no images.
     sizes : Counter of str
         Number of images of each height and width before they were resized, pixels.
     """
@@ -43,6 +45,7 @@ class ImageSet:
     pixels: Tensor = field(repr=False)
     names: list[str] = field(repr=False)
     unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     sizes: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -87,12 +90,12 @@ def read_images(
         If there is no readable image, or one of another size.
     """
     reader = open_source(name, source)
-    found = ImageSet(str(reader), torch.empty(0), [], [*reader.unreadable_folders])
+    found = ImageSet(str(reader), torch.empty(0), [], [*reader.unreadable_folders], [*reader.not_read])
     if isinstance(reader, Array):  # whose length would need a gray copy
         loaded = np.asarray(reader.load())
-        total, images = len(loaded), _of_array(loaded, f"{name}: {reader.name}")
+        total, images = len(loaded), _of_array(loaded, f"{name}: {reader}", found.notes)
     else:
-        total, images = len(reader), _images(reader, found.unreadable)
+        total, images = len(reader), _images(reader, found)
     for each, image in tqdm(images, name, total, unit="image", disable=None if progress else True, leave=False):
         found.sizes[_text(image)] += 1
         color &= len(image) == 3
@@ -129,27 +132,41 @@ def in_gray(images: ImageSet) -> ImageSet:
     return images
 
 
-def _images(reader: Reader, unreadable: list[str]) -> Iterator[tuple[str, Tensor]]:
-    """Names and images (1 or 3, H, W), floats in [0, 1]; unreadable ones are added to a list, with the reason."""
+def _images(reader: Reader, found: ImageSet) -> Iterator[tuple[str, Tensor]]:
+    """Names and images (1 or 3, H, W), floats in [0, 1]; what is unreadable or was left out is noted in the set."""
     for name, file in reader.encoded(range(len(reader))):
         try:
-            yield name, _decoded(file)
+            image, note = _decoded(file)
         except Exception as error:  # each of Pillow's decoders raises its own errors for damaged files
-            unreadable.append(f"{name} ({why_unreadable(file, error)})")
+            if is_passing(error):
+                raise try_again(f"{name} in {reader}", error) from None
+            found.unreadable.append(f"{name} ({why_unreadable(file, error)})")
+            continue
+        if note:
+            found.notes.append(f"{name} ({note})")
+        yield name, image
 
 
-def _decoded(file: File) -> Tensor:
+def _decoded(file: File) -> tuple[Tensor, str]:
+    """An image, and a remark on what was left out."""
     if not isinstance(file, Path) or file.is_file():
         with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
             if image.mode not in GRAY_MODES and not image.mode.startswith("I"):
-                upright = ImageOps.exif_transpose(image)
-                if upright.has_transparency_data:
-                    upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-                return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1) / 255
-    return torch.from_numpy(read_gray(file)[0])
+                return _colors(ImageOps.exif_transpose(image))
+    gray, _, note = read_gray(file)
+    return torch.from_numpy(gray), note
 
 
-def _of_array(images: np.ndarray, name: str) -> Iterator[tuple[str, Tensor]]:
+def _colors(image: Image.Image) -> tuple[Tensor, str]:
+    note = ""
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        note = TRANSPARENT if np.asarray(layers)[..., 3].min() < 255 else ""
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layers)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) / 255, note
+
+
+def _of_array(images: np.ndarray, name: str, notes: list[str]) -> Iterator[tuple[str, Tensor]]:
     """The same of an array, whose images have positions for names."""
     axis = next((axis for axis in (3, 1) if images.ndim == 4 and images.shape[axis] in (1, 3, 4)), None)
     if (images.ndim != 3 and axis is None) or 0 in images.shape:
@@ -162,7 +179,8 @@ def _of_array(images: np.ndarray, name: str) -> Iterator[tuple[str, Tensor]]:
         scale = np.iinfo(block.dtype).max if block.dtype.kind == "u" else 1
         block = torch.from_numpy(block.astype(np.float32)) / scale
         block = block[:, None] if axis is None else block.movedim(axis, 1)
-        if block.shape[1] == 4:  # on white, as files are
+        if block.shape[1] == 4:
+            notes += [TRANSPARENT] if block[:, 3].min() < 1 and TRANSPARENT not in notes else []
             block = block[:, :3] * block[:, 3:] + 1 - block[:, 3:]
         yield from zip(map(str, range(start, start + len(block))), block, strict=True)
 
