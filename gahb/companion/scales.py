@@ -88,6 +88,8 @@ class Scale:
         The same for scenes (bedrooms), with one N.
     class_size, class_N, class_test : int
         The same for synthetic images.
+    c_alpha_size : int
+        Size of C-alpha images: smaller ones cannot tell an adaptive basis from wavelets (notebook 04).
     alphas : tuple of float
         Regularities of the C-alpha classes (Figure 4).
     contour_alphas, background_alpha : tuple of float, float
@@ -126,6 +128,7 @@ class Scale:
     class_size: int = 40
     class_N: int = 10_000
     class_test: int = 256
+    c_alpha_size: int = 40
     alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     contour_alphas: tuple[float, ...] = (1.5, 2.0, 4.0)
     background_alpha: float = 8.0
@@ -161,6 +164,7 @@ SCALES = {
         class_size=20,
         class_N=1_000,
         class_test=32,
+        c_alpha_size=20,
         input_db=(0, 8, 16, 24, 32, 40),
         samples=8,
         analysed=2,
@@ -179,6 +183,7 @@ SCALES = {
         scene_test=500,
         class_size=32,
         class_test=128,
+        c_alpha_size=64,
         samples=100,
         sigma_end=0.002,
         training=LAPTOP_TRAINING,
@@ -291,7 +296,7 @@ def training_images(recipe: Recipe, photographs: datasets.Photographs | None) ->
 def c_alpha_recipe(scale: Scale, alpha: float, beta: float | None = None, seed: int = 0) -> Recipe:
     """Recipe of a network of C-alpha images."""
     name = f"c_alpha-{alpha:g}" + ("" if beta is None else f"-background-{beta:g}")
-    return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta}, seed)
+    return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta, "size": scale.c_alpha_size}, seed)
 
 
 def disks_recipe(scale: Scale, seed: int = 0) -> Recipe:
@@ -353,5 +358,5 @@ def _pretrained(scale: Scale, name: str, seed: int) -> Recipe:
 
 
 def _synthetic(scale: Scale, name: str, data: dict, seed: int, **changes: object) -> Recipe:
-    data = data | {"n": scale.class_N, "size": scale.class_size, "seed": seed}
+    data = {"size": scale.class_size} | data | {"n": scale.class_N, "seed": seed}
     return Recipe(f"{name}-N{scale.class_N}", data, seed=seed, **scale.synthetic_training | changes)
