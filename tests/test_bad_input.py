@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, metrics, optimal, rivals, stats
+from gahb import bases, metrics, optimal, oracle, rivals, stats
 from gahb.datasets import Photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -23,13 +23,18 @@ TABLE = torch.rand(4, 5).numpy()
 DB = [0.0, 10.0, 20.0, 30.0]
 HOLE = np.where(np.eye(4, 5) > 0, np.nan, TABLE)
 PHOTOGRAPHS = Photographs(torch.zeros(5, 1, 6, 6, dtype=torch.uint8), 2, 1, {})
-d, o, s, m, b, r = gahb.datasets, optimal, stats, metrics, bases, rivals
+d, o, s, m, b, r, c = gahb.datasets, optimal, stats, metrics, bases, rivals, oracle
 STRONG = IMAGES * 255
+BASES = oracle.fixed_transforms(IMAGES)
 DISK = [9.0, 9, 5, 1, 0]
 
 
 def identity(y):
     return y
+
+
+def shrinking(y, sigma):
+    return y / (1 + sigma)
 
 
 def images_cases(name, call, argument, ndim="(B, C, H, W)"):
@@ -363,8 +368,6 @@ CASES = [
     *array_cases("subspace_cosine", lambda v: b.subspace_cosine(v, FLAT), "vectors"),
     ("subspace_cosine", lambda: b.subspace_cosine(FLAT, FLAT[:2]), "vectors and tangents", "(2, 36)", "same number"),
     # rivals
-    *array_cases("oracle_error", lambda v: r.oracle_error(v, 0.1), "coefficients", 1),
-    *positive_cases("oracle_error", lambda v: r.oracle_error([1.0], v), "sigma"),
     *count_cases("dct_basis", lambda v: r.dct_basis(v, 1), "size"),
     *count_cases("dct_basis", lambda v: r.dct_basis(4, v), "k"),
     ("dct_basis", lambda: r.dct_basis(4, 17), "k", "17", "at most"),
@@ -372,31 +375,47 @@ CASES = [
     *count_cases("pca_basis", lambda v: r.pca_basis(IMAGES, v), "k"),
     ("pca_basis", lambda: r.pca_basis(IMAGES, 37), "k", "37", "at most"),
     ("pca_basis", lambda: r.pca_basis(WIDE, 2), "train", "(3, 1, 6, 7)", "(B, 1, size, size)"),
-    *count_cases("wavelet_basis", lambda v: r.wavelet_basis(v, "haar"), "size"),
-    *wavelet_cases("wavelet_basis", lambda v: r.wavelet_basis(4, v)),
-    *images_cases("oracle_errors", lambda x: r.oracle_errors(identity, x, 0.1, IMAGES), "images"),
-    *images_cases("oracle_errors", lambda x: r.oracle_errors(identity, IMAGES, 0.1, x), "train"),
-    *positive_cases("oracle_errors", lambda v: r.oracle_errors(identity, IMAGES, v, IMAGES), "sigma"),
-    *count_cases("oracle_errors", lambda v: r.oracle_errors(identity, IMAGES, 0.1, IMAGES, v), "seed", 0),
-    *denoiser_cases("oracle_errors", lambda f: r.oracle_errors(f, IMAGES, 0.1, IMAGES)),
-    ("oracle_errors", lambda: r.oracle_errors(identity, WIDE, 0.1, WIDE), "images", "6, 7)", "(B, 1, size, size)"),
-    ("oracle_errors", lambda: r.oracle_errors(identity, IMAGES, 0.1, WIDE), "images and train", "(3, 1, 6, 7)", "same"),
-    ("adaptive_gain", lambda: r.adaptive_gain({"adaptive": TABLE[0]}), "rows", "got adaptive", "another basis"),
-    ("adaptive_gain", lambda: r.adaptive_gain({"DCT": TABLE[0], "PCA": TABLE[0]}), "rows", "DCT, PCA", "hold adaptive"),
-    *images_cases("best_wavelet", lambda x: r.best_wavelet(x, 0.1), "train"),
-    *positive_cases("best_wavelet", lambda v: r.best_wavelet(IMAGES, v), "sigma"),
-    *count_cases("best_wavelet", lambda v: r.best_wavelet(IMAGES, 0.1, v), "seed", 0),
-    ("best_wavelet", lambda: r.best_wavelet(STRONG, 0.1), "train", "255", "divide"),
-    *wavelet_cases("wavelet_denoise", lambda v: r.wavelet_denoise(IMAGES, 0.1, v)),
+    *images_cases("basis_denoise", lambda x: r.basis_denoise(x, 0.1, FLAT), "noisy"),
+    *positive_cases("basis_denoise", lambda v: r.basis_denoise(IMAGES, v, FLAT), "sigma"),
+    *array_cases("basis_denoise", lambda v: r.basis_denoise(IMAGES, 0.1, v), "basis", 3),
+    ("basis_denoise", lambda: r.basis_denoise(IMAGES, 0.1, FLAT, -1), "threshold", "-1", "at least 0"),
+    ("basis_denoise", lambda: r.basis_denoise(WIDE, 0.1, FLAT), "basis", "(6, 6)", "size of noisy, (6, 7)"),
     *count_cases("wavelet_denoise", lambda v: r.wavelet_denoise(IMAGES, 0.1, levels=v), "levels"),
     ("wavelet_denoise", lambda: r.wavelet_denoise(IMAGES, 0.1, levels=4), "levels", "(3, 1, 6, 6)", "fewer than 4"),
-    ("wavelet_denoise", lambda: r.wavelet_denoise(IMAGES, 0.1, mode="firm"), "mode", "'firm'", "hard, soft"),
-    *images_cases("wavelet_denoise", lambda x: r.wavelet_denoise(x, 0.1, "haar"), "noisy"),
-    *positive_cases("wavelet_denoise", lambda v: r.wavelet_denoise(IMAGES, v, "haar"), "sigma"),
-    ("wavelet_denoise", lambda: r.wavelet_denoise(IMAGES, 0.1, "haar", -2), "threshold", "-2", "at least 0"),
+    *images_cases("wavelet_denoise", lambda x: r.wavelet_denoise(x, 0.1), "noisy"),
+    *positive_cases("wavelet_denoise", lambda v: r.wavelet_denoise(IMAGES, v), "sigma"),
+    ("wavelet_denoise", lambda: r.wavelet_denoise(IMAGES, 0.1, -2), "threshold", "-2", "at least 0"),
+    *wavelet_cases("wavelet_denoise", lambda v: r.wavelet_denoise(IMAGES, 0.1, wavelet=v)),
+    *images_cases("best_option", lambda x: r.best_option(shrinking, [{}], x, 0.1), "train"),
+    *positive_cases("best_option", lambda v: r.best_option(shrinking, [{}], IMAGES, v), "sigma"),
+    *count_cases("best_option", lambda v: r.best_option(shrinking, [{}], IMAGES, 0.1, v), "seed", 0),
+    ("best_option", lambda: r.best_option(shrinking, [{}], STRONG, 0.1), "train", "255", "divide"),
+    ("best_option", lambda: r.best_option(shrinking, [], IMAGES, 0.1), "options", "got none", "at least one"),
+    *images_cases("chosen_errors", lambda x: r.chosen_errors(shrinking, [{}], x, IMAGES, 0.1), "train"),
+    *images_cases("chosen_errors", lambda x: r.chosen_errors(shrinking, [{}], IMAGES, x, 0.1), "images"),
+    *sigmas_cases("chosen_errors", lambda v: r.chosen_errors(shrinking, [{}], IMAGES, IMAGES, v)),
+    *count_cases("chosen_errors", lambda v: r.chosen_errors(shrinking, [{}], IMAGES, IMAGES, 0.1, v), "seed", 0),
     *wavelet_cases("fraction_above", lambda v: r.fraction_above(IMAGES, 0.1, v)),
     *images_cases("fraction_above", lambda x: r.fraction_above(x, 0.1), "images"),
     *positive_cases("fraction_above", lambda v: r.fraction_above(IMAGES, v), "sigma"),
+    # oracle
+    *array_cases("oracle_error", lambda v: c.oracle_error(v, 0.1), "coefficients", 1),
+    *positive_cases("oracle_error", lambda v: c.oracle_error([1.0], v), "sigma"),
+    *images_cases("fixed_transforms", lambda x: c.fixed_transforms(x), "train"),
+    ("fixed_transforms", lambda: c.fixed_transforms(WIDE), "train", "(3, 1, 6, 7)", "(B, 1, size, size)"),
+    *images_cases("oracle_errors", lambda x: c.oracle_errors(identity, x, 0.1, BASES), "images"),
+    *positive_cases("oracle_errors", lambda v: c.oracle_errors(identity, IMAGES, v, BASES), "sigma"),
+    *count_cases("oracle_errors", lambda v: c.oracle_errors(identity, IMAGES, 0.1, BASES, v), "seed", 0),
+    *count_cases("oracle_errors", lambda v: c.oracle_errors(identity, IMAGES, 0.1, BASES, 0, v), "k"),
+    *denoiser_cases("oracle_errors", lambda f: c.oracle_errors(f, IMAGES, 0.1, BASES)),
+    ("oracle_errors", lambda: c.oracle_errors(identity, WIDE, 0.1, BASES), "images", "6, 7)", "(B, 1, size, size)"),
+    ("oracle_errors", lambda: c.oracle_errors(identity, IMAGES[..., :4, :4], 0.1, BASES), "images", "4)", "train, 6x6"),
+    *images_cases("bandlet_oracle_errors", lambda x: c.bandlet_oracle_errors(x, 0.1), "images"),
+    *positive_cases("bandlet_oracle_errors", lambda v: c.bandlet_oracle_errors(IMAGES, v), "sigma"),
+    *count_cases("bandlet_oracle_errors", lambda v: c.bandlet_oracle_errors(IMAGES, 0.1, v), "seed", 0),
+    ("bandlet_oracle_errors", lambda: c.bandlet_oracle_errors(IMAGES, 0.1, 0, -1), "threshold", "-", "at least 0"),
+    ("adaptive_gain", lambda: c.adaptive_gain({"adaptive": TABLE[0]}), "rows", "got adaptive", "a fixed basis"),
+    ("adaptive_gain", lambda: c.adaptive_gain({"DCT": TABLE[0], "PCA": TABLE[0]}), "rows", "DCT, PCA", "hold adaptive"),
     # training
     *images_cases("train", lambda x: gahb.train(x, images_seen=4, progress=False), "images"),
     ("train", lambda: gahb.train(STRONG, progress=False), "images", "255", "divide"),
@@ -430,7 +449,7 @@ FILES = {"load_released", "load_or_train"}  # tested with the files that they re
 
 
 def public_names():
-    for module in (gahb, gahb.datasets, optimal, stats, metrics, bases, rivals):
+    for module in (gahb, gahb.datasets, optimal, stats, metrics, bases, rivals, oracle):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")
