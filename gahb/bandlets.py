@@ -204,17 +204,18 @@ def denoise(
     images = _working(noisy.flatten(0, 1))
     plan = _plan(dictionary or Dictionary(), images)
 
-    def once(block: Tensor, shift: tuple[int, int]) -> Tensor:
-        wavelets = _wavelet_transform(block.roll(shift, (-2, -1)), plan)
-        coefficients, side, direction = _adapt(wavelets, cut, penalty, plan)
+    def once(block: Tensor) -> Tensor:
+        coefficients, side, direction = _adapt(_wavelet_transform(block, plan), cut, penalty, plan)
         size = coefficients.abs()
         kept = coefficients.sign() * (size - cut).clamp(min=0) if soft else coefficients * (size > cut)
         height, width = (len(matrix) // 2 for matrix in plan.wavelets[-1])
         kept[..., :height, :width] = coefficients[..., :height, :width]
-        return _synthesis(kept, side, direction, plan).roll((-shift[0], -shift[1]), (-2, -1))
+        return _synthesis(kept, side, direction, plan)
 
-    sums = [sum((once(block, shift) for shift in shifts), torch.zeros_like(block)) for block in _blocks(images)]
-    return (torch.cat(sums) / len(shifts)).view(noisy.shape).to(noisy)
+    shifted = torch.cat([images.roll(shift, (-2, -1)) for shift in shifts])
+    denoised = torch.cat([once(block) for block in _blocks(shifted)]).split(len(images))
+    back = [block.roll((-i, -j), (-2, -1)) for block, (i, j) in zip(denoised, shifts, strict=True)]
+    return (sum(back, torch.zeros_like(images)) / len(shifts)).view(noisy.shape).to(noisy)
 
 
 def _working(images: Tensor) -> Tensor:

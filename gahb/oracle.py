@@ -1,4 +1,4 @@
-"""The oracle of Eq. 12, which shrinks the coefficients of an image that it knows: in an adaptive basis, in fixed ones."""
+"""The oracle of Eq. 12, which shrinks the coefficients of an image that it knows, in adaptive and in fixed bases."""
 
 from collections.abc import Callable
 from functools import partial
