@@ -54,6 +54,16 @@ def test_the_reference_computes_what_we_do(net):
     assert torch.equal(gahb.nearest(images, train).index, reference.nearest(images, train))
 
 
+def test_the_reference_finds_the_same_bandlets():
+    """Square after square: the same estimate, of one image at a time."""
+    noisy = datasets.c_alpha(2, 32, 2.0).double() + 0.1 * gahb.gaussian_noise(2, (1, 32, 32))
+    matrices = {side: gahb._alpert.matrices(side, 2) for side in (4, 8, 16)}
+    ours = gahb.bandlets.denoise(noisy, 0.1, dictionary=gahb.bandlets.Dictionary(levels=3))
+    for y, found in zip(noisy, ours, strict=True):
+        plain = torch.from_numpy(reference.bandlets(y[0].numpy(), 0.1, matrices, levels=3))
+        torch.testing.assert_close(found[0], plain, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("make", [lambda n: reference.c_alpha(n, 16, 2.0), lambda n: reference.disks(n, 24)])
 def test_the_references_images_are_intensities(make):
     images = make(20)
