@@ -176,41 +176,40 @@ run.claim(
 # %% [markdown]
 # ## "Similar to a bandlet basis, but more flexible"
 #
-# The leading eigenvectors of the network's Jacobian, and the bandlets with the largest coefficients, of the same noisy
-# image. How much of the energy of the first $k$ eigenvectors lies in the span of the first $k$ bandlets? Beside it, of
-# as many wavelets: those with the largest coefficients of the same image, so that they too are where the contour is.
-# And of the bandlets of another image.
+# The leading eigenvectors of the network's Jacobian at a noisy image, and the bandlets with the largest coefficients of
+# that image without its noise. How much of the energy of the first 40 eigenvectors lies in the span of as many
+# bandlets, and of more? Beside it, of wavelets: those with the largest coefficients of the same image, so that they too
+# are where the contour is. And of the bandlets of another image.
 
 # %%
-levels, k = (5, 10, 20, 40), 40
-pairs, similarity = {}, {}
+numbers, pairs, similarity = (40, 80, 160, 320), {}, {}
 for alpha in shown:
-    pairs[alpha] = [gahb.analyse(networks[alpha], x, 0.15, run.seed + i, k) for i, x in enumerate(test[alpha][:8])]
-    best = [bandlets.best_basis(at.noisy[0], 3 * 0.15).vectors(k) for at in pairs[alpha]]
+    x = test[alpha][:8]
+    pairs[alpha] = [gahb.analyse(networks[alpha], one, 0.15, run.seed + i, k=40) for i, one in enumerate(x)]
+    best = [bandlets.best_basis(one, 3 * 0.15).vectors(320) for one in x]
     spans = {
         "bandlets": best,
-        "wavelets": [bandlets.best_basis(at.noisy[0], 0).vectors(k) for at in pairs[alpha]],  # no direction at T = 0
+        "wavelets": [bandlets.best_basis(one, 0).vectors(320) for one in x],  # no directions
         "bandlets of another image": best[1:] + best[:1],
     }
     similarity[alpha] = {
         name: np.array([
-            [bases.energy_in_span(at.basis.vectors[:m], span[:m]) for at, span in zip(pairs[alpha], all_, strict=True)]
-            for m in levels
+            [bases.energy_in_span(at.basis.vectors, span[:m]) for at, span in zip(pairs[alpha], all_, strict=True)]
+            for m in numbers
         ])
         for name, all_ in spans.items()
     }  # fmt: skip
 
-
 # %%
-advantage = {a: similarity[a]["bandlets"][2] - similarity[a]["wavelets"][2] for a in shown}
+nearer = {a: similarity[a]["bandlets"][0] - similarity[a]["wavelets"][0] for a in shown}
 run.claim(
     "4.6", alpha=regular, slope=[slopes["bandlets"][a].slope for a in regular], size=size,
     gain_alpha=alphas, gain_db=[gains["bandlets"][a][0] for a in alphas],
     optimal=[a / (a + 1) for a in regular], range_db=[ranges[a] for a in regular],
     interval=[intervals["bandlets"][a] for a in regular], similar_alpha=shown,
-    energy_in_20_bandlets=[similarity[a]["bandlets"][2].mean() for a in shown],
-    energy_in_20_wavelets=[similarity[a]["wavelets"][2].mean() for a in shown],
-    energy_difference_interval=[stats.confidence_interval(advantage[a]) for a in shown],
+    energy_in_40_bandlets=[similarity[a]["bandlets"][0].mean() for a in shown],
+    energy_in_40_wavelets=[similarity[a]["wavelets"][0].mean() for a in shown],
+    energy_difference_interval=[stats.confidence_interval(nearer[a]) for a in shown],
     null={"name": "cycle-spun wavelets", "slope": [slopes["wavelets"][a].slope for a in regular]}, **too_small,
 )  # fmt: skip
 
@@ -264,11 +263,19 @@ def draw_similarity(ax):
         for alpha, marker in zip(shown, ("o-", "o:"), strict=False):
             table = similarity[alpha][name]
             label = f"{name}" if alpha == shown[0] else None
-            plotting.error_bars(ax, levels, table.mean(1), stats.confidence_interval(table), colour, label, marker)
-    ax.set(xlabel="number k", title="energy of k eigenvectors in k", xscale="log", ylim=(0, 1))
-    ax.set_xticks(levels, levels)
+            plotting.error_bars(ax, numbers, table.mean(1), stats.confidence_interval(table), colour, label, marker)
+    ax.set(xlabel="basis vectors", title="energy of 40 eigenvectors", xscale="log", ylim=(0, 1))
+    ax.set_xticks(numbers, numbers)
     ax.minorticks_off()
     ax.legend(fontsize=8)
+
+
+def directed(image):
+    """Of the basis vectors with the largest coefficients, the first eight that are not wavelets."""
+    best = bandlets.best_basis(image, 3 * 0.15)
+    order = best.coefficients.flatten().abs().argsort(descending=True)
+    first = torch.nonzero(best.geometry.direction.flatten()[order])[:8, 0]
+    return best.vectors(size**2)[first]
 
 
 # %%
@@ -284,17 +291,16 @@ for row, alpha in zip(bottom.subfigures(len(shown), 1), shown, strict=True):
         left.subplots(2, 1), at.images[1:], (rf"$\alpha$ = {alpha:g}", "denoised"), strict=True
     ):
         plotting.show_image(ax, image, title)
-    best = bandlets.best_basis(at.noisy[0], 3 * 0.15).vectors(8)
-    vectors = torch.cat([at.basis.vectors[:8], best]).cpu()
-    titles = plotting.shrinkage_titles(at.basis.shrinkage[:8]) + [f"bandlet {i + 1}" for i in range(8)]
+    vectors = torch.cat([at.basis.vectors[:8], directed(at.clean[0])]).cpu()
+    titles = [*plotting.shrinkage_titles(at.basis.shrinkage[:8]), *["bandlet"] * (len(vectors) - 8)]
     plotting.vector_grid(right, vectors, titles, 8)
 run.save(
     fig, "fig04_c_alpha_optimality", "Figure 4",
     "Top: PSNR of the network and of bandlets minus that of translation-invariant wavelets; gray: the range of the "
     "slopes. Middle: PSNR of the networks, with lines of the optimal slope; slopes with 95 % intervals; energy of the "
-    "k leading eigenvectors in the span of as many basis vectors with the largest coefficients of the same noisy image "
+    "40 leading eigenvectors in the span of the basis vectors with the largest coefficients of the same clean image "
     "(alpha = 4 solid, 2 dotted; 8 images). Bottom: a noisy image, the leading eigenvectors, and below them the "
-    "bandlets with the largest coefficients (sigma = 0.15).",
+    "bandlets with the largest coefficients that are no wavelets (sigma = 0.15).",
     claims=("4.1", "4.2", "4.3", "4.5", "4.6"), networks=networks.values(),
 )  # fmt: skip
 
@@ -352,7 +358,8 @@ run.save(
 # %%
 beta, contour_alphas, count = run.scale.background_alpha, run.scale.contour_alphas, run.scale.analysed
 mixed = {a: run.network(scales.c_alpha_recipe(run.scale, a, beta, run.seed)) for a in contour_alphas}
-mixed_test = {a: run.to(datasets.c_alpha(count, size, a, beta, run.seed + 1000)) for a in contour_alphas}
+contour_size = run.scale.class_size
+mixed_test = {a: run.to(datasets.c_alpha(count, contour_size, a, beta, run.seed + 1000)) for a in contour_alphas}
 analyses = {
     a: [gahb.analyse(mixed[a], x, 0.2, run.seed + i, k=10) for i, x in enumerate(mixed_test[a])] for a in contour_alphas
 }
@@ -380,7 +387,7 @@ def spread(vectors, at):
     return bases.participation_ratio(vectors[:10], bases.contour_mask(at.clean[0, 0].cpu()))
 
 
-dct = rivals.dct_basis(size, 10)
+dct = rivals.dct_basis(contour_size, 10)
 participation = np.array([[spread(at.basis.vectors.cpu(), at) for at in analyses[a]] for a in contour_alphas])
 of_dct = np.array([[spread(dct, at) for at in analyses[a]] for a in contour_alphas])
 noisy = {a: torch.cat([at.noisy for at in analyses[a]]) for a in contour_alphas}
@@ -389,7 +396,7 @@ whole = np.isfinite(participation).all(0)  # images in which some vector reaches
 steps = [np.diff(participation[:, whole], axis=0), -np.diff(ranks[:, whole], axis=0)]
 run.claim(
     "4.4", alpha1=contour_alphas, sigma=0.2, images=int(whole.sum()), participation=np.nanmean(participation, 1),
-    rank=ranks.mean(1), interval=stats.confidence_interval(np.concatenate(steps)).T, size=size,
+    rank=ranks.mean(1), interval=stats.confidence_interval(np.concatenate(steps)).T, size=contour_size,
     null={"name": "DCT along the same contours", "participation": np.nanmean(of_dct, 1)},
 )  # fmt: skip
 

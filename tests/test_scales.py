@@ -64,8 +64,9 @@ def test_recipes_train_on_what_they_say(smoke):
     assert torch.equal(ordinary.flatten(1).sort(1).values, shuffled.flatten(1).sort(1).values)
     for recipe in (scales.disks_recipe(scale), scales.ray_recipe(scale)):
         assert store.generated_images(recipe).shape == (scale.class_N, 1, scale.class_size, scale.class_size)
-    recipe = scales.c_alpha_recipe(replace(scale, c_alpha_size=24), 2.0)
-    assert store.generated_images(recipe).shape == (scale.class_N, 1, 24, 24)
+    for beta, size in ((None, 24), (8.0, scale.class_size)):
+        recipe = scales.c_alpha_recipe(replace(scale, c_alpha_size=24), 2.0, beta)
+        assert store.generated_images(recipe).shape == (scale.class_N, 1, size, size)
 
 
 def test_ray_images_are_multiples_of_one(smoke):

@@ -89,7 +89,7 @@ class Scale:
     class_size, class_N, class_test : int
         The same for synthetic images.
     c_alpha_size : int
-        Size of C-alpha images: smaller ones cannot tell an adaptive basis from wavelets (notebook 04).
+        Size of the C-alpha images of Figure 4: smaller ones cannot tell an adaptive basis from wavelets (notebook 04).
     alphas : tuple of float
         Regularities of the C-alpha classes (Figure 4).
     contour_alphas, background_alpha : tuple of float, float
@@ -294,9 +294,10 @@ def training_images(recipe: Recipe, photographs: datasets.Photographs | None) ->
 
 
 def c_alpha_recipe(scale: Scale, alpha: float, beta: float | None = None, seed: int = 0) -> Recipe:
-    """Recipe of a network of C-alpha images."""
+    """Recipe of a network of C-alpha images; with backgrounds of another regularity beta (Figure 10) of class_size."""
     name = f"c_alpha-{alpha:g}" + ("" if beta is None else f"-background-{beta:g}")
-    return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta, "size": scale.c_alpha_size}, seed)
+    size = scale.c_alpha_size if beta is None else scale.class_size
+    return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta, "size": size}, seed)
 
 
 def disks_recipe(scale: Scale, seed: int = 0) -> Recipe:
