@@ -9,6 +9,7 @@ import platform
 import resource
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -21,8 +22,8 @@ import gahb
 from gahb import _alpert, bandlets, datasets, metrics
 from gahb._util.devices import has_bfloat16_units, keep_freed_memory, pick_device
 from gahb.companion import scales
-from gahb.training.loop import start
-from gahb.training.step import step
+from gahb.training.graph import captured
+from gahb.training.loop import start, take_step
 from gahb.training.store import pretrained_recipe
 
 PAPER = {"depth": 20, "channels": 64}  # 665,856 parameters
@@ -80,12 +81,12 @@ def products(number, device, dtype, size=2048):
 
 
 def training_step(images, device, **how):
-    """A function that takes one step of a training, as ``gahb.train`` does."""
+    """A training, and a function that takes one step of it as ``gahb.train`` does."""
     recipe = gahb.Recipe("bench", {}, **how)
     state, denoiser = start(recipe, images, device)
     state.network.train()
-    images = images.to(device)
-    return lambda: step(recipe, denoiser, images, state.optimizers, state.weighting, state.generator, 0)
+    advance = partial(take_step, state, denoiser, images.to(device))
+    return state, captured(advance, state) if device.type == "cuda" else advance
 
 
 def training(table, device, batch, training, repeats):
@@ -95,7 +96,8 @@ def training(table, device, batch, training, repeats):
     plain = reference.training(images.float() / 255, **size, batch=batch, device=device)
     number = 1000 if device.type == "cuda" else 50
     ceiling, operations = products(number, device, torch.bfloat16 if fast else torch.float32)
-    steps = training_step(images, device, **training | {"batch_size": batch}), lambda: next(plain), ceiling
+    _, step = training_step(images, device, **training | {"batch_size": batch})
+    steps = step, lambda: next(plain), ceiling
     in_turn(1, device, *steps)  # compiles
     mine, theirs, products_took = in_turn(repeats, device, *steps)
     rate, theirs, top = batch / mine, batch / theirs, operations / products_took
@@ -301,7 +303,7 @@ def growth(device):
 
     def small_step(size=20, n=256, batch=16):
         images = torch.randint(0, 256, (n, 1, size, size), dtype=torch.uint8)
-        take = training_step(images, device, **scales.LAPTOP_TRAINING | {"batch_size": batch, "compile": False})
+        _, take = training_step(images, device, **scales.LAPTOP_TRAINING | {"batch_size": batch, "compile": False})
         take()
         return take
 

@@ -48,7 +48,7 @@ def main(faces):
     ax = fig.subplots()
     for (precision, table), mark in zip(tables.items(), ("o-", "x--"), strict=True):
         ax.plot(scale.input_db, table, mark, label=precision)
-    plotting.psnr_axes(ax)
+    ax.set(xlabel=plotting.INPUT_PSNR, ylabel="output PSNR (dB)")
     ax.legend(fontsize=8)
     fig.savefig(HERE.with_suffix(".png"), dpi=110)
     print(text[2])

@@ -1,6 +1,6 @@
 """Measures of an adaptive basis: its rank, its frequencies, its geometry."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -18,23 +18,23 @@ from gahb.sampling import gaussian_noise
 
 @dataclass(frozen=True)
 class Analysis:
-    """What :func:`analyse` returns; :func:`denoise` returns it without a basis.
+    """What :func:`analyse` returns.
 
     Attributes
     ----------
     clean, noisy, denoised : Tensor (1, C, H, W)
         Intensities.
-    basis : Basis or None
+    basis : Basis
         Adaptive basis at the noisy image.
-    coefficients : Tensor (K,) or None
+    coefficients : Tensor (K,)
         <x, e_k> of the clean image x for each vector.
     """
 
     clean: Tensor
     noisy: Tensor
     denoised: Tensor
-    basis: Basis | None = None
-    coefficients: Tensor | None = None
+    basis: Basis
+    coefficients: Tensor
 
     @property
     def images(self) -> list[Tensor]:
@@ -62,28 +62,12 @@ def analyse(denoiser: Denoiser, image: Tensor, sigma: float, seed: int = 0, k: i
     -------
     Analysis
     """
-    images = denoise(denoiser, image, sigma, seed)
-    basis = adaptive_basis(denoiser, images.noisy, k)
-    return replace(images, basis=basis, coefficients=basis.vectors.flatten(1) @ images.clean.flatten())
-
-
-def denoise(denoiser: Denoiser, image: Tensor, sigma: float, seed: int = 0) -> Analysis:
-    """The images of :func:`analyse`, by one pass through the denoiser.
-
-    Parameters
-    ----------
-    denoiser, image, sigma, seed
-        As for :func:`analyse`: f(y), a clean image (C, H, W) or (1, C, H, W), noise level, seed of the noise.
-
-    Returns
-    -------
-    Analysis
-        Without a basis.
-    """
     clean = checks.clean_images(checks.one_image(image, "image"), "image")
     noisy = clean + checks.positive(sigma, "sigma") * gaussian_noise(1, clean.shape[1:], seed).to(clean)
     with evaluating(denoiser, noisy.dtype) as f, torch.no_grad():
-        return Analysis(clean, noisy, f(noisy))
+        denoised = f(noisy)
+    basis = adaptive_basis(denoiser, noisy, k)
+    return Analysis(clean, noisy, denoised, basis, basis.vectors.flatten(1) @ clean.flatten())
 
 
 def effective_rank(shrinkage: ArrayLike) -> float:

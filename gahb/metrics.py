@@ -29,8 +29,7 @@ def psnr(clean: Tensor, denoised: Tensor) -> Tensor:
         In dB; infinite where the two are equal.
     """
     checks.clean_images(clean, "clean")
-    checks.images(denoised, "denoised")
-    checks.same_shape(clean, denoised, "clean and denoised")
+    checks.same_shape(clean, checks.images(denoised, "denoised"), "clean and denoised")
     return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
 
 
@@ -182,10 +181,7 @@ def component_kurtosis(images: Tensor, train: Tensor, first: int, last: int) -> 
     """
     if len(checks.images(images, "images")) < 2:
         raise ValueError("images must be at least 2, to have a kurtosis, got 1")
-    if checks.images(train, "train").shape[1:] != images.shape[1:]:
-        raise ValueError(
-            f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
-        )
+    checks.same_shape(images, checks.images(train, "train"), "images and train", 1)
     if checks.count(last, "last") <= checks.count(first, "first", 0):
         raise ValueError(f"first must be below last, got {first} and {last}")
     units = _unit(train.double(), centered=True)
@@ -214,9 +210,7 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Tensor (B,)
         In [-1, 1].
     """
-    checks.images(a, "a")
-    checks.images(b, "b")
-    checks.same_shape(a, b, "a and b")
+    checks.same_shape(checks.images(a, "a"), checks.images(b, "b"), "a and b")
     return (_unit(a, centered) * _unit(b, centered)).sum(1)
 
 
@@ -269,11 +263,7 @@ def nearest(images: Tensor, train: Tensor, centered: bool = False, block: int = 
     Nearest
     """
     checks.images(images, "images")
-    checks.images(train, "train")
-    if images.shape[1:] != train.shape[1:]:
-        raise ValueError(
-            f"images and train must hold images of the same size, got {tuple(images.shape)} and {tuple(train.shape)}"
-        )
+    checks.same_shape(images, checks.images(train, "train"), "images and train", 1)
     parts = [_two_nearest(part, train, centered, block) for part in images.split(checks.count(block, "block"))]
     indices, cosines, distances = (torch.cat(values) for values in zip(*parts, strict=True))
     ratio = torch.full_like(distances[:, 0], torch.nan)

@@ -119,11 +119,11 @@ for ax, title, tables, memorizers in (
         plotting.banded(
             ax, input_db, tables[N], colours[N], f"N = {N:,}", markersize=3 + 1.2 * rank, zorder=3 - 0.1 * rank
         )
-    plotting.psnr_axes(ax, title)
+    ax.set(xlabel=plotting.INPUT_PSNR, ylabel="output PSNR (dB)", title=title)
 axes[0].plot(input_db, line, ":", color=colours[N_one], linewidth=2, label="optimum for N = 1")
 axes[0].plot([], [], "-", color="0.4", linewidth=0.6, label="optimum for its training set")
 axes[0].set_ylim(0, 1.12 * line.max())
-plotting.legend_below(fig, axes[0])
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
 run.save(
     fig, "fig01_memorization_transition", "Figure 1",
     "Output against input PSNR of networks trained on N faces, on images that they saw (left) and on others "
@@ -153,7 +153,7 @@ for ax, title in ((left, "network minus Wiener filter, test images"), (right, "n
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set(xlabel=plotting.INPUT_PSNR, ylabel="difference of PSNR (dB)", title=title)
 right.set_yscale("symlog", linthresh=1)
-plotting.legend_below(fig, left)
+fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
 run.save(
     fig, "fig01c_gain", "Figure 1, differences",
     "Left: PSNR of each network minus that of the Wiener filter of the same training set, on test images. "

@@ -250,9 +250,9 @@ ladder = plotting.ladder(alphas, "plasma")
 def draw_curves(ax):
     for alpha in alphas:
         plotting.banded(ax, input_db, errors[alpha], ladder[alpha], rf"$\alpha$ = {alpha:g}")
-        at = np.mean(ranges[alpha])
-        through = (at, slopes["network"][alpha].at(at))
-        plotting.optimal_line(ax, ranges[alpha], alpha / (alpha + 1), through, ladder[alpha])
+        x, middle_db = np.array(ranges[alpha]), np.mean(ranges[alpha])
+        optimum = slopes["network"][alpha].at(middle_db) + alpha / (alpha + 1) * (x - middle_db)
+        ax.plot(x, optimum, **plotting.OPTIMAL | {"color": ladder[alpha]})
     ax.set(xlabel="input PSNR (dB)", ylabel="output PSNR (dB)", title="network (dashed: optimal slope)")
     ax.legend(fontsize=8)
 

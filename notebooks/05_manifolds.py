@@ -51,7 +51,7 @@ sigmas, input_db = run.scale.sigmas, np.array(run.scale.input_db)
 # Five parameters: centre, radius, foreground, background. The tangent vectors are derivatives of the generator.
 
 # %%
-network = run.network(scales.disks_recipe(run.scale, run.seed))
+network = run.network(scales.class_recipe(run.scale, "disks", run.seed))
 test = run.to(datasets.disks(n, size, run.seed + 1000))
 tangents = datasets.disk_tangents(n, size, run.seed + 1000)
 errors = metrics.squared_errors(network, test, sigmas, run.seed).numpy()
@@ -188,7 +188,7 @@ run.save(
 
 # %%
 image = run.to(datasets.ray_image(size))
-ray_network = run.network(scales.ray_recipe(run.scale, run.seed))
+ray_network = run.network(scales.class_recipe(run.scale, "ray", run.seed))
 ray = gahb.analyse(ray_network, image * 0.7, 0.04, run.seed)
 vectors, unit = ray.basis.vectors.cpu(), image[0, 0].cpu() / image.norm().cpu()
 ray_images = image * torch.linspace(0.3, 1, n, device=run.device)[:, None, None, None]
@@ -229,7 +229,7 @@ run.save(
 # space at each image is that plane.
 
 # %%
-wave_network = run.network(scales.sinusoids_recipe(run.scale, run.seed))
+wave_network = run.network(scales.class_recipe(run.scale, "sinusoids", run.seed))
 waves = run.to(datasets.sinusoids(16, size, run.seed + 1000))
 plane = datasets.sinusoid_tangents(16, size, run.seed + 1000)
 chosen = int(waves.abs().amax((1, 2, 3)).argmax())

@@ -269,12 +269,3 @@ def test_a_function_around_a_network_has_the_basis_of_the_network(k):
     net, y = network("BFCNN")
     values, _ = numpy_basis(row_by_row(net, y).numpy())
     np.testing.assert_allclose(adaptive_basis(lambda y: net(y), y, k=k).shrinkage, values[:k], rtol=1e-3, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("k", "error", "words"),
-    [(65, ValueError, r"k .*64.*65"), (0, ValueError, "k .*0"), (-1, ValueError, "k .*-1"), (2.0, TypeError, "k ")],
-)
-def test_basis_refuses_an_impossible_k(k, error, words):
-    with pytest.raises(error, match=words):
-        adaptive_basis(*network("BFCNN"), k=k)

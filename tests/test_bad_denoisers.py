@@ -15,7 +15,7 @@ USES = {  # of a denoiser f
     "adaptive_basis": lambda f: gahb.adaptive_basis(f, IMAGES[0]),
     "leading vectors": lambda f: gahb.adaptive_basis(f, IMAGES[0], k=2),
     "divergence": lambda f: divergence(f, IMAGES),
-    "denoise": lambda f: bases.denoise(f, IMAGES[0], 0.1),
+    "analyse": lambda f: bases.analyse(f, IMAGES[0], 0.1),
     "stein_risk": lambda f: metrics.stein_risk(f, IMAGES, 0.1),
 }
 
@@ -29,11 +29,7 @@ class Cropping(torch.nn.Module):
 @pytest.mark.parametrize(
     ("denoiser", "error", "message"),
     [
-        (
-            lambda y: y[:, 0],
-            ValueError,
-            r"must return images of the shape of its input, .*, got \(\d+, 6, 6\)",
-        ),
+        (lambda y: y[:, 0], ValueError, r"must return images of the shape of its input, .*, got \(\d+, 6, 6\)"),
         (lambda y: y.mean((2, 3), keepdim=True), ValueError, r"got \(\d+, 1, 1, 1\)"),
         (Cropping(), ValueError, r"got \(\d+, 1, 1, 1\)"),
         (lambda y: (y,), TypeError, "denoiser must return a torch.Tensor, got tuple"),

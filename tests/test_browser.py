@@ -1,25 +1,8 @@
-"""A reader in a real browser: JupyterLab, notebook 03, Run All, its explorer; then the pages of `make docs`."""
-
-import json
-from urllib.request import Request, urlopen
+"""A reader in a real browser: JupyterLab, notebooks 03 and 05, Run All, their explorers; the pages of `make docs`."""
 
 import nbformat
 import pytest
-from PIL import Image
-from reader import (
-    MISSING,
-    build_docs,
-    chromium,
-    errors,
-    find,
-    home_with,
-    jupyterlab,
-    pixels,
-    readout,
-    run_all,
-    slider,
-    wait,
-)
+from reader import MISSING, build_docs, chromium, errors, home_with, jupyterlab, pixels, readout, run_all, slider, wait
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,19 +77,6 @@ def executed(explored, home):
     return path
 
 
-def test_the_script_of_a_notebook_follows_it(lab, home):
-    """What is saved in Lab is written into the paired .py too."""
-    url = lab("api/contents/notebooks/06_shuffled_faces.ipynb")
-    with urlopen(url) as reply:
-        notebook = json.load(reply)["content"]
-    notebook["cells"].append({"cell_type": "markdown", "id": "last", "metadata": {}, "source": "A remark of mine."})
-    body = json.dumps({"type": "notebook", "format": "json", "content": notebook}).encode()
-    with urlopen(Request(url, body, {"Content-Type": "application/json"}, method="PUT")) as reply:
-        assert reply.status == 200
-    script = (home / "notebooks" / "06_shuffled_faces.py").read_text(encoding="utf-8")
-    assert script.endswith("# %% [markdown]\n# A remark of mine.\n")
-
-
 def test_every_cell_runs_and_none_fails(explored, executed):
     outputs = [output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", [])]
     assert errors(explored) == []
@@ -129,34 +99,6 @@ def test_the_mouse_drags_a_slider_and_the_picture_follows_there_and_back(explore
     ActionChains(explored).move_by_offset(-40, 0).release().perform()
     wait(lambda: pixels(explored) == before, 20, "the first picture")
     assert readout(moved) == value
-
-
-def test_a_chosen_file_is_shown_until_another_image_is_chosen(explored, tmp_path):
-    from selenium.webdriver import Keys
-
-    before = pixels(explored)
-    Image.radial_gradient("L").resize((300, 200)).save(tmp_path / "my face.png")
-    pick(explored, tmp_path / "my face.png")
-    wait(lambda: pixels(explored) not in ("", before), 20, "the picture of the file")
-    (tmp_path / "no face.png").write_text("no image")
-    pick(explored, tmp_path / "no face.png")
-    message = "//*[contains(@class, 'widget-html')][contains(., 'not an image that can be read')]"
-    wait(lambda: explored.find_elements("xpath", message), 20, "a sentence on a file that is not an image")
-    _, handle = slider(explored, "test image")
-    for key in (Keys.ARROW_RIGHT, Keys.ARROW_LEFT):
-        explored.execute_script("arguments[0].focus()", handle)
-        handle.send_keys(key)
-    wait(lambda: pixels(explored) == before, 20, "the picture of the notebook's image")
-    assert not explored.find_elements("xpath", message)
-
-
-def pick(browser, path):
-    """Choose a file in the dialog that the explorer's button opens, which a headless browser does not show."""
-    browser.execute_script(
-        "HTMLInputElement.prototype.click = function () { document.body.append(window.chosen = this) }"
-    )
-    browser.execute_script("arguments[0].click()", find(browser, "button.widget-upload")[0])
-    browser.execute_script("return window.chosen").send_keys(str(path))
 
 
 def test_the_server_logs_no_error(executed, home):
@@ -182,3 +124,77 @@ def test_a_page_of_the_docs_is_whole_and_readable_in_both_themes(browser, pages,
     assert (seen["lost"], seen["faint"]) == ([], [])
     assert seen["images"] >= (4 if page.startswith("runs") else 0)
     assert [message for message in browser.get_log("browser") if message["level"] == "SEVERE"] == []
+
+
+# --- The dark theme of JupyterLab: notebook 05 ------------------------------------------------------------------------
+
+DISKS = "05_manifolds.ipynb"
+DARK = {"apputils-extension/themes": {"theme": "JupyterLab Dark"}}
+BARS = """
+return [...document.querySelectorAll(".jp-OutputArea .jupyter-widgets.widget-hbox")].map(box =>
+  [box.querySelector(".widget-html")?.textContent.trim(), box.querySelector(".progress-bar")?.style.width])
+  .filter(([label, width]) => label && width);
+"""
+# Of each figure of the notebook: its width on the page and in itself, and the colour of its corners.
+FIGURES = """
+return [...document.querySelectorAll(".jp-RenderedImage img")].map(image => {
+  const canvas = document.createElement("canvas"), [w, h] = [image.naturalWidth, image.naturalHeight];
+  [canvas.width, canvas.height] = [w, h];
+  const paper = canvas.getContext("2d");
+  paper.drawImage(image, 0, 0);
+  const corners = [[0, 0], [w - 1, 0], [0, h - 1], [w - 1, h - 1]];
+  return {shown: image.getBoundingClientRect().width, own: w,
+          corners: corners.flatMap(([x, y]) => [...paper.getImageData(x, y, 1, 1).data])};
+});
+"""
+PAGE = """
+return [...getComputedStyle(document.querySelector(".jp-Notebook")).backgroundColor.matchAll(/\\d+/g)].map(Number);
+"""
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """The browser with all cells of notebook 05 run, and the (label, width) of the bars seen meanwhile."""
+    home, bars = home_with(tmp_path_factory.mktemp("a night reader"), [DISKS], DARK), set()
+
+    def there():
+        bars.update(map(tuple, browser.execute_script(BARS)))
+        return errors(browser) or pixels(browser)
+
+    with jupyterlab(home) as lab, chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        run_all(browser, lab(f"lab/tree/notebooks/{DISKS}"))
+        wait(there, 300, "the explorer")
+        yield browser, bars
+
+
+def test_every_cell_runs_in_the_dark(seen):
+    assert errors(seen[0]) == []
+
+
+def test_bars_move_while_a_network_is_trained(seen):
+    widths = {}
+    for label, width in seen[1]:
+        widths.setdefault(label.partition(":")[0], set()).add(width)  # the label ends with the percentage
+    assert max(map(len, widths.values()), default=0) >= 3, widths
+    assert any(label.startswith("disks-N1000") for label in widths)
+
+
+def test_figures_are_readable_on_a_dark_page(seen):
+    figures = seen[0].execute_script(FIGURES)
+    assert sum(seen[0].execute_script(PAGE)[:3]) < 3 * 64  # it is dark
+    assert len(figures) == 4
+    for figure in figures:
+        assert figure["corners"] == [255] * 16  # white and opaque
+        assert figure["shown"] == pytest.approx(100 / 150 * figure["own"], abs=1)  # 100 dots an inch, not shrunk
+
+
+@pytest.mark.parametrize("label", ["row", "radius", "noise σ"])
+def test_a_disk_is_moved_and_its_tangent_space_follows(seen, label):
+    from selenium.webdriver import Keys
+
+    moved, handle = slider(seen[0], label)
+    before, value = pixels(seen[0]), readout(moved)
+    seen[0].execute_script("arguments[0].focus()", handle)
+    handle.send_keys(Keys.ARROW_RIGHT)
+    wait(lambda: pixels(seen[0]) not in ("", before), 20, "another picture")
+    assert readout(moved) > value

@@ -5,7 +5,6 @@ import pytest
 from gahb.companion import ledger
 from gahb.companion.claims import CLAIMS, find
 
-BOTH = ("", "_centered")
 PAIRS = {"pair": 0.95, "nearest": 0.9, "pair_centered": 0.92, "nearest_centered": 0.5}
 NULL_PAIRS = {"pair_95": 0.94, "pair_95_centered": 0.4}
 INTERVAL = {"interval": [[0.1, 0.3], [0.01, 0.2]]}
@@ -154,3 +153,44 @@ def test_rules_that_differ_at_laptop_scale():
 def test_unknown_id():
     with pytest.raises(ValueError, match=r"there is no claim '9\.9'; the ids are 1\.1, 1\.2"):
         find("9.9")
+
+
+# id: (what the null measured where it passes the rule too, and where it does not)
+NULLS = {
+    "1.1": ({"psnr": [None, 27, 23]}, {"psnr": [None, 23, 27]}),
+    "1.2": ({"psnr": [12, 20, 25]}, {"psnr": [12, 20, 19]}),
+    "1.3": ({"slope": 1, "below_optimum_db": 0.2}, {"slope": 1, "below_optimum_db": 0.0}),
+    "1.5": ({"gain_db_smallest_sigma": 9, "gain_db_largest_sigma": 1},
+            {"gain_db_smallest_sigma": 1, "gain_db_largest_sigma": 1}),
+    "1.6": ({"largest_difference_db": 0.1}, {"largest_difference_db": 0.4}),
+    "1.7": ({"nats_per_dimension": [5, 3, 0.02]}, {"nats_per_dimension": [5, 3, 0.04]}),
+    "2.1": (CASES["2.1"][0], CASES["2.1"][0] | {"nearest_N10": 0.5}),
+    "2.5": ({"pair": 0.99, "pair_centered": 0.99}, {"pair": 0.7, "pair_centered": 0.99}),
+    "2.7": ({"ratio": [[0, 0, 0], [1, 2, 3], [0.1, 0.2, 0.1]]}, {"ratio": [[0, 0, 0], [1, 2, 3], [0.1, 0.3, 0.1]]}),
+    "3.4": ({"ratio": [2, 1, 1]}, {"ratio": [1, 1, 1.2]}),
+    "3.6": ({"spearman": 0.99}, {"spearman": 0.4}),
+    "4.1": ({"slope": [0.5, 0.66, 0.75, 0.8]}, {"slope": [0.5, 0.5, 0.5, 0.5]}),
+    "4.2": ({"slope": [0.4, 0.5]}, {"slope": [0.5, 0.5]}),
+    "5.1": ({"slope": 0.9}, {"slope": 1.0}),
+    "5.2": ({"cosine": 0.95}, {"cosine": 0.01}),
+    "5.4": ({"rank": [5, 7]}, {"rank": [5, 5]}),
+    "5.5": ({"rank": 2}, {"rank": 1}),
+    "5.6": ({"rank": 3}, {"rank": 2}),
+}  # fmt: skip
+
+
+def test_a_null_is_judged_alone_where_the_rule_does_not_compare():
+    assert {claim.id for claim in CLAIMS if claim.alone} == set(NULLS)
+    assert ledger.null_passes(find("1.4"), record_of(CASES["1.4"][0]), "paper") is None
+
+
+@pytest.mark.parametrize("id", NULLS)
+def test_a_null_that_passes_is_marked(id):
+    for null, passes in zip(NULLS[id], (True, False), strict=True):
+        record = record_of(CASES[id][0] | {"null": null})
+        assert ledger.null_passes(find(id), record, "paper") is passes
+        assert ledger.entry(find(id), record, "paper")["null_passes"] is passes
+        assert ("null passes too" in ledger.in_words(ledger.entry(find(id), record, "paper"))) is passes
+    assert ledger.null_passes(find(id), record, "smoke") is None
+    with pytest.raises(ValueError, match=f"records nothing named .* for claim {id}"):
+        ledger.null_passes(find(id), record_of(CASES[id][0] | {"null": {"name": "x"}}), "paper")

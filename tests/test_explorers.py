@@ -1,6 +1,5 @@
 """The explorers without a browser: values move, the picture follows, and nothing is computed twice."""
 
-import asyncio
 import io
 import json
 import shutil
@@ -159,47 +158,6 @@ def test_the_disk_follows_each_control():
         assert (pixels(explored) != before).any()
 
 
-def test_while_a_disk_is_moved_no_jacobian_is_computed(jacobians, monkeypatch):
-    """Where the basis takes long, as at laptop scale on a slow CPU, a move costs one pass through the network."""
-    net, passes = gahb.UNet(channels=4, blocks=2).eval(), []
-    explored = explorers.disk(net, 32)
-    net.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
-    monkeypatch.setattr(explorers, "SLOW", -1.0)
-    monkeypatch.setattr(explorers, "REST", 0.2)
-    moves, seen = (9.0, 9.5, 10.0, 10.5), [explored.picture.value]
-
-    async def drag():
-        for row in moves:
-            explored.controls["row"].value = row
-            seen.append(explored.picture.value)
-        assert len(jacobians) == 1 and passes == [1] * len(moves)
-        await asyncio.sleep(1)
-
-    asyncio.run(drag())
-    assert len(set(seen)) == 1 + len(moves)
-    assert len(jacobians) == 2 and sum(passes) <= len(moves) + 1 + 1 + 32**2  # of the images, the gates, the basis
-    image, tangents = datasets.disk_at(
-        [[10.5, 15.5, *(explored.controls[name].value for name in explorers.DISK[2:])]], 32
-    )
-    whole = explorers.draw_disk(bases.analyse(net, image[0], 0.04), tangents[0])
-    assert explored.picture.value == explorers.png(whole) and explored.message.value == ""
-
-
-def test_a_fast_basis_follows_each_move_and_an_error_of_a_slow_one_is_reported(jacobians, monkeypatch):
-    explored = explorers.disk(NET, SIZE)
-
-    async def move(value, seconds):
-        monkeypatch.setattr(explorers, "SLOW", seconds)
-        explored.controls["row"].value = value
-
-    asyncio.run(move(3.0, 60.0))
-    assert len(jacobians) == 2
-    monkeypatch.setattr(explored, "_draw_at_once", lambda **values: 1 / 0)
-    before = explored.picture.value
-    asyncio.run(move(4.0, -1.0))
-    assert explored.message.value == "<b>division by zero</b>" and explored.picture.value == before
-
-
 def test_what_is_drawn_of_a_disk():
     image, tangents = datasets.disk_at([[4, 6, 3.5, 0.9, 0.2]], SIZE)
     fig = explorers.draw_disk(bases.analyse(NET, image[0], 0.04), tangents[0])
@@ -208,9 +166,6 @@ def test_what_is_drawn_of_a_disk():
     assert np.array_equal(shown["tangent: radius"], tangents[0, 2])
     assert sum(title.startswith("e") for title in shown) == 5
     assert "tangent space" in fig.texts[0].get_text()
-    at_once = explorers.draw_disk(bases.denoise(NET, image[0], 0.04), tangents[0])
-    assert [ax.get_title() for ax in at_once.axes] == [title for title in shown if not title.startswith("e")]
-    assert "when the sliders rest" in at_once.texts[0].get_text()
 
 
 def test_a_viewer_without_widgets_shows_the_picture(explored):

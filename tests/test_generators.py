@@ -1,4 +1,7 @@
-"""What all generators keep to: image i is the same whatever n and the number of threads; no global random state."""
+"""What all generators keep to, and permutations of pixels.
+
+Image i is the same whatever n and the number of threads, and no global random state is read or changed.
+"""
 
 import random
 
@@ -15,10 +18,13 @@ from gahb.datasets import (
     disks,
     geometric,
     manifolds,
+    permutation,
     ray,
     scaled_image,
+    shuffled,
     sinusoid_tangents,
     sinusoids,
+    unshuffled,
 )
 
 IMAGE = torch.linspace(0.1, 1, 144).view(1, 12, 12)
@@ -65,3 +71,34 @@ def test_bits_do_not_depend_on_the_number_of_threads(name, n):
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+
+
+def images(n=3, channels=2, height=5, width=7):
+    return torch.arange(n * channels * height * width, dtype=torch.float32).view(n, channels, height, width)
+
+
+def test_the_permutation_is_the_same_on_every_machine_and_another_for_another_seed():
+    assert permutation(16, seed=0).tolist() == [1, 6, 8, 9, 13, 4, 2, 14, 10, 7, 15, 11, 3, 0, 5, 12]
+    assert permutation(16, seed=1).tolist() != permutation(16, seed=0).tolist()
+
+
+@pytest.mark.parametrize("d", [1, 2, 1600])
+def test_every_pixel_occurs_once(d):
+    assert sorted(permutation(d, seed=3).tolist()) == list(range(d))
+
+
+def test_pixel_i_comes_from_place_i_of_the_permutation():
+    x, order = images(), permutation(35, seed=4).tolist()
+    moved = shuffled(x, seed=4).numpy().reshape(3, 2, 35)
+    for i, source in enumerate(order):
+        assert np.array_equal(moved[:, :, i], x.numpy().reshape(3, 2, 35)[:, :, source])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+def test_the_inverse_restores(dtype):
+    x = images().to(dtype)
+    moved = shuffled(x, seed=5)
+    assert moved.dtype == dtype and moved.shape == x.shape
+    assert not torch.equal(moved, x)
+    assert torch.equal(unshuffled(moved, seed=5), x)
+    assert torch.equal(shuffled(unshuffled(x, seed=5), seed=5), x)

@@ -83,27 +83,6 @@ def test_background_spectrum_falls_with_beta(beta):
     assert exponent(power[radius > 0], radius[radius > 0]) == pytest.approx(beta, abs=0.015)
 
 
-def test_alpha_moves_the_contour_and_leaves_the_backgrounds():
-    n, size = 50, 16
-    smooth, rough = (c_alpha(n, size, alpha, 2.0, seed=3)[:, 0] for alpha in (4.0, 1.0))
-    masks = [torch.arange(size)[:, None] > contours(n, size, alpha, 3).round()[:, None] for alpha in (4.0, 1.0)]
-    same = masks[0] == masks[1]
-    clear = same.clone()  # where the 2x2 box sees the same mask
-    clear[:, :-1] &= same[:, 1:]
-    clear[:, :, :-1] &= same[:, :, 1:]
-    clear[:, :-1, :-1] &= same[:, 1:, 1:]
-    assert torch.equal(smooth[clear], rough[clear]) and clear.double().mean() > 0.3
-    assert not torch.equal(smooth[~clear], rough[~clear])
-
-
-def test_backgrounds_are_independent_of_each_other_and_of_the_contour():
-    n = 4000
-    first, second = backgrounds(n, 8, 2.0, seed=4)[:, :, 3, 3].double().numpy().T
-    row = contours(n, 8, 2.0, seed=4)[:, 3].numpy()
-    for a, b in ((first, second), (first, row), (second, row)):
-        assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(n)
-
-
 def test_a_contour_that_leaves_the_frame_is_cut_and_does_not_wrap():
     n, size, alpha, seed = 400, 16, 1.0, 6
     rows = contours(n, size, alpha, seed)

@@ -5,8 +5,7 @@ import pytest
 import torch
 from helpers import NETWORKS, OPTIMAL, case, draw, gaussian, mixture, network, row_by_row
 
-from gahb import BFCNN, _products, adaptive_basis, jacobian, jacobians
-from gahb.denoisers import BiasFreeBatchNorm
+from gahb import _products, jacobian, jacobians
 from gahb.jacobians import divergence
 
 CASES = [*NETWORKS, *OPTIMAL]
@@ -69,7 +68,7 @@ def test_jacobian_of_image_with_and_without_batch_dimension():
 
 
 @pytest.mark.parametrize("which", ["BFCNN", "UNet", mixture])
-@pytest.mark.parametrize("images", [1, 7, 19, 20, 63, 64, 1000])
+@pytest.mark.parametrize("images", [1, 7, 20, 64, 1000])
 def test_jacobian_does_not_depend_on_the_chunks(monkeypatch, which, images):
     f, y = case(which)
     monkeypatch.setattr(_products, "CHUNK_PIXELS", images * y.numel())
@@ -77,47 +76,13 @@ def test_jacobian_does_not_depend_on_the_chunks(monkeypatch, which, images):
 
 
 @pytest.mark.parametrize("which", [name for name in NETWORKS if "BFCNN" in name])
-@pytest.mark.parametrize("side", [1, 3, 5, 20])
+@pytest.mark.parametrize("side", [1, 3, 20])
 def test_jacobian_does_not_depend_on_the_windows(monkeypatch, which, side):
     """Images wider than the reach of the network too, where most of the Jacobian is zero."""
     f, small = case(which)
     monkeypatch.setattr(_products, "BLOCK", side)
-    for y in (small, draw(1, small.shape[1], 17, 6, seed=2)):
+    for y in (small, draw(1, small.shape[1], 17, 3, seed=2)):
         close(jacobian(f, y), row_by_row(f, y), 1e-12)
-
-
-def analyses(f, y):
-    """Every public route to the Jacobian."""
-    yield lambda: jacobian(f, y)
-    yield lambda: adaptive_basis(f, y)
-    yield lambda: adaptive_basis(f, y, k=3)
-    yield lambda: divergence(f, y)
-
-
-def hooks(net):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
-
-
-@pytest.mark.parametrize("name", ["BFCNN", "UNet", "ResUNet"])
-@pytest.mark.parametrize("grad", [True, False])
-def test_network_and_image_are_left_as_they_were(name, grad):
-    f, y = network(name)
-    expected = row_by_row(f, y)
-    f.train()
-    next(m for m in f.modules() if isinstance(m, BiasFreeBatchNorm)).eval()
-    next(f.parameters()).requires_grad_(False)
-    y.requires_grad_(grad)
-    before = y.detach().clone(), [m.training for m in f.modules()], [p.requires_grad for p in f.parameters()]
-    state = {key: value.clone() for key, value in f.state_dict().items()}
-    for analysis in analyses(f, y):
-        analysis()
-        assert torch.equal(y, before[0])
-        assert (y.requires_grad, y.grad) == (grad, None)
-        assert [m.training for m in f.modules()] == before[1]
-        assert [p.requires_grad for p in f.parameters()] == before[2]
-        assert all(torch.equal(value, state[key]) for key, value in f.state_dict().items())  # running values too
-        assert hooks(f) == 0
-    close(jacobian(f, y), expected, 1e-12)  # that of evaluation mode, though it trains
 
 
 @pytest.mark.parametrize(("name", "step"), [("BFCNN", "_through"), ("UNet", "columns")])
@@ -127,7 +92,7 @@ def test_network_is_left_as_it_was_after_an_exception(monkeypatch, name, step):
     with pytest.raises(ValueError, match="y must have shape"):  # while the gates are recorded
         jacobian(f, torch.cat([y, y], dim=1))
     assert f.training
-    assert hooks(f) == 0
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in f.modules())
 
     def fail(*arguments):
         raise KeyError("while the gates are frozen")
@@ -136,30 +101,8 @@ def test_network_is_left_as_it_was_after_an_exception(monkeypatch, name, step):
     with pytest.raises(KeyError):
         jacobian(f, y)
     assert f.training
-    assert hooks(f) == 0
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in f.modules())
     assert all(p.requires_grad for p in f.parameters())
-
-
-def test_global_random_state_and_grad_mode_are_neither_read_nor_changed():
-    f, y = network("UNet")
-    results = []
-    for seed, mode in ((0, True), (9, False)):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        before = torch.get_rng_state(), np.random.get_state()[1].copy()
-        with torch.set_grad_enabled(mode):
-            outcomes = [analysis() for analysis in analyses(f, y)]
-            assert torch.is_grad_enabled() == mode
-        assert torch.equal(torch.get_rng_state(), before[0])
-        assert np.array_equal(np.random.get_state()[1], before[1])
-        results.append([outcomes[0], outcomes[1].vectors, outcomes[2].vectors, outcomes[3]])
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-
-
-@pytest.mark.parametrize("routine", [jacobian, adaptive_basis])
-def test_several_images_are_refused(routine):
-    with pytest.raises(ValueError, match=r"y must be one image.*batch of 3"):
-        routine(BFCNN(3, 4), torch.zeros(3, 1, 8, 8))
 
 
 @pytest.mark.parametrize("which", ["UNet of a size that 4 does not divide", mixture])

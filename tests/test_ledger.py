@@ -22,7 +22,7 @@ def test_round_trip(tmp_path):
     assert list(rows) == [claim.id for claim in CLAIMS]
     assert rows["5.2"] == row
     assert set(row) == {"id", "kind", "figure", "statement", "rule", "measured", "null", "interval", "chosen_after",
-                        "first_rule", "verdict", "reason"}  # fmt: skip
+                        "first_rule", "verdict", "reason", "null_passes"}  # fmt: skip
     assert row["measured"]["cosines"] == [pytest.approx(0.97, abs=1e-6), None]
     assert (row["null"], row["interval"], row["chosen_after"]) == (NULL, [0.96, 0.98], "the number of disks")
     assert rows["5.2"]["verdict"] == rows["6.4"]["verdict"] == "reproduced"
@@ -35,8 +35,8 @@ def test_notebooks_that_record_at_once_lose_nothing(tmp_path):
     code = "import sys; from gahb.companion.ledger import record as r; ["
     code += "r(i, {'cosine': 1.0}, 'smoke', sys.argv[1]) for i in sys.argv[2:]]"
     ids = [claim.id for claim in CLAIMS]
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), *ids[i::3]]) for i in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), *ids[i::2]]) for i in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     assert all(record["measured"] for record in ledger.read(tmp_path).values())
 
 
@@ -81,12 +81,3 @@ def test_a_measurement_that_lacks_what_the_rule_reads_is_named():
 def test_a_measurement_that_cannot_be_judged_is_named(id, measured):
     with pytest.raises(ValueError, match=rf"the record of claim {id} is damaged .*; measure it again"):
         ledger.verdict(find(id), {"measured": measured, "null": NULL}, "laptop")
-
-
-def test_a_row_in_words(tmp_path):
-    row = ledger.record("5.2", {"cosine": 0.97, "cosines": list(np.linspace(0, 1, 20))}, "laptop", tmp_path, NULL)
-    text = ledger.in_words(row)
-    assert text.startswith(
-        "claim 5.2 (reproduced)\n   The top five vectors span the tangent space.\n   rule: cosine of"
-    )
-    assert "measured: cosine 0.97; cosines 20 values, 0 to 1" in text and "cosine 0.1" in text

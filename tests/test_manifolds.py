@@ -41,14 +41,6 @@ def test_disks_of_given_parameters_are_those_that_are_drawn_from_them():
     assert torch.equal(tangents, disk_tangents(20, SIZE, seed=9))
 
 
-@pytest.mark.parametrize(
-    "parameters", [[9, 9, 5, 1, 0], [[9, 9, 5, 1]], [[9, 9, float("nan"), 1, 0]], [[9, 9, 0.5, 1, 0]]]
-)
-def test_parameters_of_no_disk_are_refused(parameters):
-    with pytest.raises(ValueError, match=r"parameters must be|radius of a disk"):
-        disk_at(parameters, SIZE)
-
-
 def test_disks_lie_inside_the_frame_and_fill_the_ranges():
     row, column, radius, foreground, background = disk_parameters(5000, 40, seed=2).numpy().T
     assert 3 <= radius.min() < 3.1 and 17 < radius.max() < 20

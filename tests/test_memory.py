@@ -45,6 +45,7 @@ def test_steps_reuse_the_memory_of_those_before_them():
 
 
 @glibc
+@pytest.mark.slow
 def test_more_than_2_GB_are_kept():
     """Batches of 512 at 40x40: 210 MB per layer. Never touched here, so that it takes no memory."""
     code = """

@@ -139,33 +139,6 @@ def test_kurtosis_of_one_component_of_known_distribution(distribution, kurtosis)
     assert float(found.mean()) == pytest.approx(kurtosis, abs=4 * error)
 
 
-def test_noise_does_not_depend_on_what_else_is_measured():
-    """The i-th image's noise: same for any number of images, noise levels and denoisers; another seed, other noise."""
-    seen = []
-
-    def record(y):
-        seen.append(y.clone())
-        return y
-
-    x = images(9, 0)
-    metrics.squared_errors(record, x, [0.3, 0.1], seed=1)
-    metrics.squared_errors(lambda y: record(y) * 0, x[:4], [0.3], seed=1)
-    torch.testing.assert_close(seen[0][:4], seen[1], rtol=0, atol=0)
-    at_low, at_high = seen[0][9:] - x, seen[0][:9] - x
-    torch.testing.assert_close(at_high, 3 * at_low, rtol=0, atol=1e-6)
-    metrics.squared_errors(record, x[:4], [0.3], seed=2)
-    assert float((seen[2] - seen[1]).abs().min()) > 1e-5
-
-
-def test_identity_has_the_input_psnr():
-    """-20 log10(sigma), within 4 standard errors: the error of an image is sigma^2 chi^2_d / d, of mean sigma^2."""
-    n, d = 2000, 16
-    curve = gahb.psnr_curve(lambda y: y, images(n, 0), SIGMAS, seed=3).double().numpy()
-    error = 10 / np.log(10) * (2 / d / n) ** 0.5
-    assert error < 0.05
-    np.testing.assert_allclose(curve, -20 * np.log10(SIGMAS), rtol=0, atol=4 * error)
-
-
 @pytest.mark.parametrize("centered", [False, True])
 def test_cosine_similarity(centered):
     a, b = images(5, 0).double(), images(5, 1).double()
@@ -218,16 +191,6 @@ def test_nearest_has_one_neighbour_whatever_the_contrast(centered):
         assert float(gahb.nearest(a, train).distance_ratio.min()) > 0.1
 
 
-def test_nearest_of_copies_in_float32():
-    """0 for a copy, and the true ratio for images that differ by less than products in float32 resolve."""
-    train = images(40, 1, (1, 20, 20)) / 100 + 0.9
-    np.testing.assert_array_equal(gahb.nearest(train, train).distance_ratio, 0)
-    a = train + 1e-5 * images(40, 2, (1, 20, 20))
-    found, (_, distances) = gahb.nearest(a, train), plain_nearest(a, train, False)
-    np.testing.assert_array_equal(found.index, np.arange(40))
-    np.testing.assert_allclose(found.distance_ratio, distances[:, 0] / distances[:, 1], rtol=1e-6)
-
-
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 def test_nearest_among_many_that_float32_products_do_not_resolve(precision):
     """Forty images that are closer to each other than the rounding of products in float32, also at lower precision."""
@@ -241,6 +204,7 @@ def test_nearest_among_many_that_float32_products_do_not_resolve(precision):
     similarity, distances = plain_nearest(base, train, False)
     assert int(found.index) == similarity.argmax()
     np.testing.assert_allclose(found.distance_ratio, distances[:, 0] / distances[:, 1], rtol=1e-6)
+    np.testing.assert_array_equal(gahb.nearest(train, train).distance_ratio, 0)
 
 
 @pytest.mark.parametrize("block", [1, 2, 8192])
@@ -282,50 +246,15 @@ def test_stein_risk_of_a_linear_denoiser():
 
 def test_stein_risk_has_independent_traces():
     """Images share no signs: over 640 images the mean trace errs as 1 / sqrt(640), not as 1 / sqrt(64)."""
-    matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 16)))
-    means, n = [], 640
-    for seed in range(40):
-        found = (
-            metrics.stein_risk(
-                lambda y: (y.flatten(1) @ matrix.T).view(y.shape),
-                images(n, 1, dtype=torch.float64),
-                1.0,
-                probes=1,
-                seed=100 * seed,
-            )["trace"].numpy()
-            * 16
-        )
-        means.append(found.mean())
-    symmetric = ((matrix + matrix.T) / 2).numpy()
-    spread = np.sqrt(2 * (np.linalg.norm(symmetric) ** 2 - (np.diag(symmetric) ** 2).sum()) / n)  # of Hutchinson's mean
+    matrix, x = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 16))), images(640, 1).double()
+
+    def mean_trace(seed):
+        risk = metrics.stein_risk(lambda y: (y.flatten(1) @ matrix.T).view(y.shape), x, 1.0, probes=1, seed=seed)
+        return 16 * float(risk["trace"].mean())
+
+    means = [mean_trace(100 * seed) for seed in range(40)]
+    off = ((matrix + matrix.T) / 2 * (1 - torch.eye(16))).numpy()
+    spread = np.sqrt(2 * (off**2).sum() / 640)  # of Hutchinson's mean
     # The ratio of a sample's spread to the true one is within 4 / sqrt(2 * 39) of 1.
     assert np.std(means, ddof=1) / spread == pytest.approx(1, abs=4 / np.sqrt(78))
     assert np.mean(means) == pytest.approx(float(matrix.trace()), abs=4 * spread / 40**0.5)
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_networks_are_measured_in_evaluation_mode_and_left_as_they_were(training):
-    net = gahb.BFCNN(depth=3, channels=4, seed=0).train(training)
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    x = images(5, 0)
-    found = gahb.psnr_curve(net, x, SIGMAS), metrics.stein_risk(net, x, 0.1)["sure"]
-    assert net.training == training
-    assert all(p.requires_grad and p.grad is None for p in net.parameters())
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    net.eval()
-    torch.testing.assert_close(gahb.psnr_curve(lambda y: net(y).detach(), x, SIGMAS), found[0], rtol=0, atol=1e-4)
-
-
-def test_global_random_state_is_left_alone():
-    x, f = images(5, 0), gahb.optimal.empirical(images(9, 1), 0.2)
-    np.random.seed(3)
-    torch.manual_seed(3)
-    metrics.squared_errors(f, x, SIGMAS)
-    metrics.squared_differences(f, f, x, SIGMAS)
-    metrics.stein_risk(f, x, 0.1)
-    gahb.nearest(x, images(9, 1))
-    gahb.cosine_similarity(x, x)
-    after = np.random.random(), float(torch.rand(1))
-    np.random.seed(3)
-    torch.manual_seed(3)
-    assert after == (np.random.random(), float(torch.rand(1)))

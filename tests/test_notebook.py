@@ -2,11 +2,13 @@
 
 import inspect
 import json
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from papermill import translators
 
 from gahb.companion import ledger, notebook, plotting, report
 from gahb.companion.reproduce import run_notebook
@@ -18,14 +20,14 @@ from gahb.training import Recipe
     [
         ({"scale": "huge"}, "unknown scale 'huge'"),
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"faces": "no/such/folder"}, "faces: there is no folder or file no/such/folder"),
+        ({"faces": "no/such/folder"}, "faces: there is no folder or file /.*/no/such/folder; give"),
         ({"scenes": "no/such/file.npz"}, "scenes: there is no folder or file"),
         ({"seed": -1}, "seed must be"),
         ({"seed": 0.5}, "seed must be"),
     ],
 )
 def test_bad_parameters_fail_with_one_sentence(parameters, sentence, tmp_path):
-    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=sentence):
         notebook.start("test", store=tmp_path, figures=tmp_path, **parameters)
 
 
@@ -56,7 +58,7 @@ def test_start_takes_the_parameters_of_the_notebooks():
 
 
 def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(plotting, "show", lambda *arguments: None)
+    monkeypatch.setattr(notebook, "display", lambda figure: None)
     run = notebook.start("test", store=tmp_path, figures=tmp_path, device="cpu")
 
     def network(kind):
@@ -82,7 +84,7 @@ def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):
 
 
 def test_a_figure_has_its_caption_and_a_claim_its_null_in_the_report(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plotting, "show", lambda *arguments: None)
+    monkeypatch.setattr(notebook, "display", lambda figure: None)
     run = notebook.start("05_x", "laptop", str(tmp_path), figures=tmp_path, device="cpu")
     run.save(plotting.new(1, 1), "fig05_x", "Figure 5: disks", "Five vectors.", ["5.2"])
     null = {"name": "another disk", "cosine": np.float32(0.1)}
@@ -110,6 +112,7 @@ def write_notebook(path, *cells):
 START = "from gahb.companion import notebook\nrun = notebook.start('n', scale=scale, store=store, figures=store)"
 
 
+@pytest.mark.slow
 def test_unknown_parameter_is_refused(tmp_path):
     """Papermill injects a parameter that the notebook does not have, and only warns."""
     import papermill
@@ -121,6 +124,16 @@ def test_unknown_parameter_is_refused(tmp_path):
         )
 
 
+def test_names_of_the_user_and_of_papermill_are_not_parameters(tmp_path, monkeypatch):
+    injected = translators.papermill_translators.find_translator("python3", "python").codify(
+        {"scale": "smoke", "PAPERMILL_INPUT_PATH": "n.ipynb", "store": "a\nsclae = 1"}
+    )
+    shell = SimpleNamespace(user_ns={"In": ["", "x = 3", injected]})
+    monkeypatch.setattr(notebook, "get_ipython", lambda: shell)
+    assert notebook.start("test", figures=tmp_path).scale.name == "smoke"
+
+
+@pytest.mark.slow
 def test_known_parameters_pass_and_the_kernel_of_this_environment_is_taken(tmp_path):
     path = write_notebook(tmp_path / "n.ipynb", "scale = 'smoke'\nstore = '.'", START, "print(run.scale.name)")
     nb = nbformat.read(path, as_version=4)
@@ -131,6 +144,7 @@ def test_known_parameters_pass_and_the_kernel_of_this_environment_is_taken(tmp_p
     assert "laptop" in (tmp_path / "out.ipynb").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "sentence"),
     [

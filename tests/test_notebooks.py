@@ -2,7 +2,6 @@
 
 import json
 import re
-import struct
 
 import jupytext
 import nbformat
@@ -71,18 +70,6 @@ def test_every_figure_is_made_and_in_the_report(smoke):
 
 
 @pytest.mark.slow
-def test_figures_are_of_readable_size_and_say_what_made_them(smoke):
-    provenance = json.loads((smoke["figures"] / "smoke" / "provenance.json").read_text())
-    for path in (smoke["figures"] / "smoke").glob("*.png"):
-        data = path.read_bytes()
-        width, height = struct.unpack(">II", data[16:24])
-        assert 600 < width < 2000
-        assert 300 < height < 2000
-        notebook_name = provenance["figures"][path.stem]["notebook"]
-        assert notebook_name.encode() in data
-
-
-@pytest.mark.slow
 def test_ledger_lists_every_claim_with_its_measurement(smoke):
     rows = json.loads((smoke["figures"] / "smoke" / "claims.json").read_text())
     assert [row["id"] for row in rows] == [claim.id for claim in claims.CLAIMS]
@@ -107,14 +94,3 @@ def test_second_run_trains_nothing_and_measures_the_same(smoke, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in smoke["store"].glob("*/weights.safetensors")} == before
     once, again = (ledger.read(figures / "smoke")["6.3"] for figures in (smoke["figures"], tmp_path / "figures"))
     assert again["measured"]["rank"] == pytest.approx(once["measured"]["rank"], rel=1e-3)
-
-
-@pytest.mark.slow
-def test_a_failing_notebook_is_named_and_the_others_still_run(tmp_path, smoke):
-    lines = []
-    folders = {"store": smoke["store"], "figures": tmp_path / "figures", "runs": tmp_path / "runs"}
-    failed = reproduce("smoke", ["05", "06"], faces=tmp_path / "nowhere", echo=lines.append, **folders)
-    assert failed == ["05_manifolds", "06_shuffled_faces"]
-    assert any("there is no folder or file" in line for line in lines)
-    executed = nbformat.read(tmp_path / "runs" / "smoke" / "06_shuffled_faces.ipynb", as_version=4)
-    assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))

@@ -119,18 +119,12 @@ def test_gaussian_samples_have_the_moments_and_are_linear_in_the_noise():
     assert np.linalg.matrix_rank(few, tol=1e-6) == 3  # in the span of the set
 
 
+@pytest.mark.parametrize("block", [1, 7, 49, 50, 4096])
 @pytest.mark.parametrize("sigma", [0.02, 0.3, 3.0])
-def test_empirical_is_the_softmax(sigma):
+def test_empirical_is_the_softmax(sigma, block):
     train, y = images(50, 0), noisy(6, 1, sigma)
-    np.testing.assert_allclose(optimal.empirical(train, sigma)(y), plain_empirical(y, train, sigma), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("block", [1, 7, 49, 50])
-def test_empirical_blocks_change_nothing(block):
-    train, y = images(50, 0), noisy(6, 1, 0.1)
-    torch.testing.assert_close(
-        optimal.empirical(train, 0.1, block)(y), optimal.empirical(train, 0.1)(y), rtol=0, atol=1e-13
-    )
+    found = optimal.empirical(train, sigma, block)(y)
+    np.testing.assert_allclose(found, plain_empirical(y, train, sigma), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("sigma", [1e-2, 1e-4])
@@ -178,13 +172,6 @@ def test_subspace_of_dependent_vectors(dtype):
     np.testing.assert_allclose(
         found, y.flatten(1).numpy() @ q @ q.T, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12
     )
-
-
-def test_subspace_is_the_limit_of_a_gaussian_of_large_variance():
-    basis, y = images(2, 0), noisy(4, 1, 0.1)
-    rows = basis.flatten(1)
-    prior = optimal.gaussian(torch.zeros(SHAPE, dtype=torch.float64), 1e6 * rows.T @ rows, 0.1)
-    torch.testing.assert_close(optimal.subspace(basis)(y), prior(y), rtol=0, atol=1e-6)
 
 
 def ray_truth(mean, sd, low=0.0, high=1.0):
@@ -264,34 +251,12 @@ def test_mixture_of_points_is_the_empirical_denoiser():
     np.testing.assert_allclose(f(y), plain_empirical(y, points, 0.3), rtol=0, atol=1e-12)
 
 
-def test_each_has_a_jacobian(denoiser):
-    """Central differences of the denoiser itself; symmetric and with eigenvalues of at least 0."""
-    y, step = noisy(1, 7, 0.3)[0], 1e-5
-    units = torch.eye(D, dtype=torch.float64).view(D, *SHAPE)
-    truth = ((denoiser(y + step * units) - denoiser(y - step * units)) / (2 * step)).flatten(1).T
-    found = gahb.jacobian(denoiser, y)
-    torch.testing.assert_close(found, truth, rtol=0, atol=1e-7)
-    assert float(found.norm()) > 1e-3
-    torch.testing.assert_close(found, found.T, rtol=0, atol=1e-12)
-    assert float(torch.linalg.eigvalsh(found).min()) > -1e-12
-
-
 def test_each_is_sampled_to_a_fixed_point(denoiser):
     """Algorithm 1 ascends one smoothed density: it ends where f(x) = x."""
     samples = gahb.sample(denoiser, noisy(3, 8, 1.0), step_size=0.2, sigma_end=1e-4)
     residual = (denoiser(samples.images) - samples.images).flatten(1).norm(dim=1) / D**0.5
     assert float(residual.max()) < 1e-4
     assert bool((samples.steps > 5).all())
-
-
-def test_each_has_a_psnr_curve(denoiser):
-    clean, sigmas = images(10, 9, dtype=torch.float32), [0.3, 0.1]
-    found = gahb.psnr_curve(denoiser, clean, sigmas)
-    noise = gahb.gaussian_noise(10, SHAPE, 0).numpy()
-    for value, sigma in zip(found, sigmas, strict=True):
-        output = denoiser(torch.from_numpy(clean.numpy() + np.float32(sigma) * noise)).numpy()
-        truth = -10 * np.log10(((output - clean.numpy()) ** 2).mean())
-        assert float(value) == pytest.approx(truth, abs=1e-4)
 
 
 def test_each_treats_the_images_of_a_batch_alone(denoiser):
@@ -306,22 +271,3 @@ def test_each_keeps_the_dtype(denoiser, dtype):
     found = denoiser(y.to(dtype))
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), denoiser(y), rtol=0, atol=10 * torch.finfo(dtype).eps)
-
-
-def test_each_beats_every_other_for_its_own_prior():
-    """The posterior mean has the least error: checked on draws from each prior, 2 standard errors apart."""
-    sigma, n, rng = 0.3, 4000, np.random.default_rng(12)
-    cov, mean, ray = covariance(2), images(2, 1)[0], images(1, 5)[0]
-    draws = {
-        "empirical": images(20, 0)[torch.from_numpy(rng.integers(0, 20, n))],
-        "gaussian": mean + torch.from_numpy(rng.multivariate_normal(np.zeros(D), cov, n)).view(n, *SHAPE),
-        "ray": torch.from_numpy(rng.random((n, 1, 1, 1))) * ray,
-    }
-    noise = torch.from_numpy(rng.standard_normal((n, *SHAPE)))
-    for prior, clean in draws.items():
-        errors = {
-            k: (f(clean + sigma * noise) - clean).square().sum((1, 2, 3)) for k, f in every_denoiser(sigma).items()
-        }
-        for other in errors.keys() - {prior}:
-            gap = errors[other] - errors[prior]
-            assert float(gap.mean()) > 2 * float(gap.std()) / n**0.5, (prior, other)

@@ -135,7 +135,7 @@ def test_report_lists_the_networks_and_what_their_training_took(tmp_path):
 
 
 def test_long_measurements_are_shown_by_their_range():
-    row = dict.fromkeys(("null", "interval", "chosen_after", "first_rule", "reason"))
+    row = dict.fromkeys(("null", "interval", "chosen_after", "first_rule", "reason", "null_passes"))
     row |= {"id": "1", "figure": "1", "statement": "s", "rule": "r", "verdict": "v"}
     row["measured"] = {"few": [0.5, 2], "many": [3.0, -1.25, *range(10)], "bands": [[1, 2]] * 9}
     row["first_rule"] = {"verdict": "reproduced", "rule": "above 1"}
@@ -188,13 +188,3 @@ def test_vectors_of_a_basis_figure_are_distinct_and_end_at_twice_the_rank():
         assert numbers == sorted(set(numbers)) and numbers[0] == 1
         assert numbers[-1] == {1.0: 36, 0.25: 20}[gain]
         assert titles[-1].endswith(f"= {gain:.2f}")
-
-
-def test_one_legend_below_a_figure():
-    fig = plotting.new()
-    axes = fig.subplots(1, 2)
-    for ax in axes:
-        ax.plot([0, 1], label="N = 1")
-    plotting.legend_below(fig, axes[0])
-    assert [text.get_text() for legend in fig.legends for text in legend.get_texts()] == ["N = 1"]
-    assert not any(ax.get_legend() for ax in axes)

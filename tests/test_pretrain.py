@@ -1,5 +1,6 @@
 """Networks that come with the package: found before training, in half precision, and none holds a person's face."""
 
+import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -36,11 +37,18 @@ def package(tmp_path, monkeypatch):
     return tmp_path / "pretrained" / "laptop"
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store with one network of disks, for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    load_or_train(DISKS, store=folder, device="cpu", progress=False)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path):
-    """A store with one network of disks."""
-    load_or_train(DISKS, store=tmp_path / "store", device="cpu", progress=False)
-    return tmp_path / "store"
+def folder(trained, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "store")
 
 
 def test_a_pretrained_network_is_found_without_training(folder, package, tmp_path, monkeypatch):

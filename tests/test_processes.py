@@ -39,13 +39,14 @@ import sys
 from pathlib import Path
 from gahb.companion import reproduce
 from gahb._util.signals import interruptible
+from gahb.training.parallel import in_processes
 
 if __name__ == "__main__":
     root, count = Path(sys.argv[1]), int(sys.argv[2])
     arguments = [(root / name, root / "out" / name, {}, 600) for name in ("a.ipynb", "b.ipynb")]
     try:
         with interruptible():
-            print(list(reproduce._run_all(arguments, count)))
+            print(list(in_processes(reproduce._timed, arguments, count)))
     except KeyboardInterrupt:
         print("stopped")
 """
@@ -117,6 +118,7 @@ def test_other_children_of_the_process_are_left_alone():
         assert own.submit(abs, -2).result() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("set_by_user", "threads"), [({}, "333"), ({"OMP_NUM_THREADS": "1"}, "111")])
 def test_kernels_share_the_cores_or_take_what_the_user_set(set_by_user, threads, monkeypatch):
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

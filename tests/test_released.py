@@ -53,7 +53,8 @@ def compare(net, y, expected):
 @pytest.mark.parametrize("sizes", [{}, {"depth": 3, "channels": 4, "in_channels": 3}, {"depth": 13, "channels": 2}])
 def test_every_layout_depth_and_width(tmp_path, layout, sizes):
     parts = weights(**sizes)  # depth 13: the tenth layer comes after the ninth, not after the first
-    check(save(layout(*parts), tmp_path), parts)
+    content = layout(*parts)
+    check(save(dict(reversed(content.items())), tmp_path), parts)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -64,11 +65,6 @@ def test_prefixes_of_wrappers(tmp_path, layout, prefix):
     state = content.get("model", content)
     prefixed = {prefix + key: value for key, value in state.items()}
     check(save(content | {"model": prefixed} if "model" in content else prefixed, tmp_path), parts)
-
-
-def test_order_of_the_keys_does_not_matter(tmp_path):
-    parts = weights(depth=13)
-    check(save(dict(reversed(plain_layout(*parts).items())), tmp_path), parts)
 
 
 def test_checkpoint_holding_a_list_of_one_model(tmp_path):
@@ -195,11 +191,6 @@ def test_file_with_code_is_refused_and_nothing_runs(tmp_path, zipped):
     assert planted.exists()
 
 
-def test_whole_pickled_module_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="would run code"):
-        load_released(save(BFCNN(3, 2), tmp_path))
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_truncated_file_is_called_damaged(tmp_path, zipped):
     path = save(plain_layout(*weights()), tmp_path, _use_new_zipfile_serialization=zipped)
@@ -230,11 +221,6 @@ def test_file_of_another_kind_is_called_damaged(tmp_path, content):
     (tmp_path / "net.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged or not a file of torch\.save"):
         load_released(tmp_path / "net.pt")
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
-        load_released(tmp_path / "absent.pt")
 
 
 def bf_cnn(**parts):

@@ -22,6 +22,7 @@ def test_each_verdict_follows_from_what_was_measured(path):
     for claim in claims.CLAIMS:
         row = rows[claim.id]
         assert (row["verdict"], row["reason"]) == ledger.verdict(claim, row, path.parent.name), claim.id
+        assert row["null_passes"] == ledger.null_passes(claim, row, path.parent.name), claim.id
         assert (row["kind"], row["statement"], row["rule"]) == (claim.kind, claim.statement, claim.rule)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import assert_same_weights, assert_undisturbed, contents, folder_of, get, pixels, recipe
+from helpers import assert_same_weights, assert_undisturbed, contents, get, pixels, recipe
 
 import gahb
 from gahb import datasets
+from gahb._util import devices
 from gahb.training import Recipe, TrainingStopped, load_or_train, loop, store, train
 from gahb.training.store import identity, load, pick_device, stored
 
@@ -124,9 +125,6 @@ def test_stored_lists_in_order_and_only_what_is_there(tmp_path):
         get(tmp_path, recipe("c", images_seen=10**7), time_limit=0.01)
     (tmp_path / "notes.txt").write_text("mine")
     assert [row["recipe"]["name"] for row in stored(tmp_path)] == ["a", "b"]
-    (tmp_path / stored(tmp_path)[0]["folder"] / "recipe.json").write_text("")
-    with pytest.warns(UserWarning, match="recipe.json in a-.* cannot be read"):
-        assert [row["recipe"]["name"] for row in stored(tmp_path)] == ["b"]
 
 
 def test_images_of_a_generator(tmp_path):
@@ -183,6 +181,7 @@ def test_known_devices(monkeypatch):
 def test_a_number_that_no_device_has_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(devices, "_cuda_fault", lambda device: "")
     assert pick_device("cuda:1") == torch.device("cuda:1") and pick_device("cuda").type == "cuda"
     for device in ("cuda:2", "cuda:7", "cpu:3"):
         with pytest.raises(ValueError, match=f"device '{device}' is not available here"):
@@ -190,29 +189,6 @@ def test_a_number_that_no_device_has_is_refused(monkeypatch):
 
 
 # --- full disks: damaged files and read-only folders are rows of faults_store.py -------------------------------------
-
-
-@pytest.mark.parametrize("writes", [0, 2])
-def test_disk_full_keeps_the_last_checkpoint(writes, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    with pytest.raises(TrainingStopped):
-        get(tmp_path, time_limit=0)
-    before = (folder_of(tmp_path) / "checkpoint.safetensors").read_bytes()
-    inner, calls = safetensors.torch.save_file, [0]
-
-    def full(*args):
-        calls[0] += 1
-        if calls[0] > writes:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        inner(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("gahb._util.files.save_file", full)
-        with pytest.raises(OSError, match=r"checkpoint.* could not be written in .*No space left.*Free some space"):
-            get(tmp_path)
-    assert ((folder_of(tmp_path) / "checkpoint.safetensors").read_bytes() == before) == (writes == 0)
-    assert {file.name for file in folder_of(tmp_path).iterdir()} <= {"checkpoint.safetensors", ".lock"}
-    assert_undisturbed(get(tmp_path))  # from that checkpoint, once there is room
 
 
 def test_disk_full_at_the_end(tmp_path, monkeypatch):
@@ -229,15 +205,6 @@ def test_disk_full_at_the_end(tmp_path, monkeypatch):
     assert_undisturbed(get(tmp_path))
 
 
-def test_leftovers_are_removed(tmp_path):
-    folder_of(tmp_path).mkdir()
-    (folder_of(tmp_path) / ".weights.safetensors.12345678.tmp").write_bytes(b"half")
-    get(tmp_path)
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
 def test_a_name_is_no_recipe(tmp_path):
     with pytest.raises(TypeError, match=r"recipe must be a gahb.Recipe, got str"):
         load_or_train("disks", store=tmp_path)
-    with pytest.raises(TypeError, match="name must be text, got None"):
-        Recipe(None, {})

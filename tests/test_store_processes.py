@@ -241,13 +241,11 @@ def test_training_needs_six_packages_only(tmp_path):
     else:
         raise AssertionError("scipy should be absent here")
     import gahb
-    data = {"class": "c_alpha", "n": 6, "size": 8, "alpha": 2.0}
-    for data in (data, {"class": "disks", "n": 6, "size": 12}, {"class": "sinusoids", "n": 6, "size": 8}):
-        recipe = gahb.Recipe("tiny", data, network_kwargs={"depth": 3, "channels": 4}, batch_size=8, images_seen=16)
-        assert gahb.load_or_train(recipe, store=sys.argv[1], device="cpu").noise[0].weight.shape == (4, 1, 3, 3)
+    how = {"network_kwargs": {"depth": 3, "channels": 4}, "images_seen": 16}
+    for data in ({"class": "c_alpha", "alpha": 2.0}, {"class": "disks"}, {"class": "sinusoids"}):
+        gahb.load_or_train(gahb.Recipe("tiny", data | {"n": 6, "size": 12}, **how), store=sys.argv[1], device="cpu")
     faces = gahb.datasets.faces(sys.argv[2], 8, 3, 2)
-    recipe = gahb.Recipe("faces", {"n": 3}, network_kwargs={"depth": 3, "channels": 4}, images_seen=16)
-    gahb.load_or_train(recipe, faces.part("S1"), sys.argv[1], "cpu")
+    gahb.load_or_train(gahb.Recipe("faces", {"n": 3}, **how), faces.part("S1"), sys.argv[1], "cpu")
     assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
     """
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=np.uint8)

@@ -1,5 +1,6 @@
 """Training against a plain torch reference written here, formulas, and itself bit for bit."""
 
+import io
 import math
 import operator
 import random
@@ -256,29 +257,16 @@ def test_history_rises_to_the_last_whole_batch(seen, batch):
 # --- progress ---------------------------------------------------------------------------------------
 
 
-class Terminal:
-    def __init__(self, tty):
-        self.tty, self.text = tty, ""
-
-    def isatty(self):
-        return self.tty
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self):
-        pass
-
-
 @pytest.mark.parametrize(("tty", "pause", "low", "high"), [(True, 30, 2, 10), (False, 30, 0, 0), (False, 0.3, 1, 4)])
 def test_lines_of_progress(tty, pause, low, high, monkeypatch, tmp_path):
     """0.9 s of training: at most a tick in half a second on a terminal, a line in ``pause`` seconds in a log."""
     monkeypatch.setattr("gahb._util.progress.LOG_SECONDS", pause)
-    terminal = Terminal(tty)
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: tty)
     monkeypatch.setattr(sys, "stderr", terminal)
     with pytest.raises(TrainingStopped):
         trained(images_seen=10**9, progress=True, checkpoint=tmp_path / "c", time_limit=0.9)
-    lines = [line for line in terminal.text.replace("\r", "\n").split("\n") if line.strip()]
+    lines = [line for line in terminal.getvalue().replace("\r", "\n").split("\n") if line.strip()]
     assert low <= len(lines) <= high, lines
     assert all("img/s" in line for line in lines)
 
@@ -294,43 +282,15 @@ def test_no_progress_if_none_is_wanted(capsys):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size"),
-        ({"images_seen": 1.5}, TypeError, "images_seen"),
-        ({"learning_rate": -1}, ValueError, "learning_rate"),
-        ({"sigma_max": math.nan}, ValueError, "sigma_max"),
-        ({"loss_weighting": math.inf}, ValueError, "loss_weighting"),
-        ({"seed": -1}, ValueError, "seed"),
-        ({"network": "ResNet"}, ValueError, "network must be one of BFCNN, UNet, ResUNet"),
-        ({"noise_distribution": "normal"}, ValueError, "noise_distribution"),
-        ({"lr_schedule": "linear"}, ValueError, "lr_schedule"),
-        ({"precision": "float16"}, ValueError, "precision"),
-        ({"compile": "yes"}, ValueError, "compile must be one of True, False, auto, got 'yes'"),
-        ({"network_kwargs": 20}, TypeError, "network_kwargs must be a dict"),
         ({"network_kwargs": {"depth": torch.ones(1)}}, TypeError, "network_kwargs must hold only"),
         ({"network_kwargs": {"dept": 3}}, ValueError, "network_kwargs of BFCNN may have .*depth, .*, got dept"),
         ({"name": "mine"}, TypeError, "name: give a whole recipe"),
         ({"time_limit": 1.0}, ValueError, "time_limit needs a checkpoint to resume from"),
-        ({"device": "abacus"}, ValueError, "'abacus' is not available here; take auto or"),
     ],
 )
 def test_bad_settings(settings, error, message):
     with pytest.raises(error, match=message):
         trained(**settings)
-
-
-@pytest.mark.parametrize(
-    ("images", "error"),
-    [
-        (pixels()[0], ValueError),
-        (pixels()[:0], ValueError),
-        (pixels().int(), TypeError),
-        (pixels().numpy(), TypeError),
-        (torch.full((2, 1, 8, 8), math.nan), ValueError),
-    ],
-)
-def test_bad_images(images, error):
-    with pytest.raises(error, match="images must"):
-        trained(images)
 
 
 @pytest.mark.parametrize("path", [".", "file/checkpoint"])

@@ -2,7 +2,6 @@
 
 import math
 import os
-import random
 import shutil
 import signal
 import threading
@@ -12,19 +11,10 @@ from itertools import pairwise
 import pytest
 import safetensors.torch
 import torch
-from helpers import (
-    assert_same_weights,
-    assert_undisturbed,
-    folder_of,
-    get,
-    pixels,
-    recipe,
-    trained,
-    without_seconds,
-)
+from helpers import assert_same_weights, assert_undisturbed, folder_of, get, pixels, trained, without_seconds
 
 from gahb._util.signals import HeldSignals, interruptible
-from gahb.training import TrainingFailed, TrainingStopped, checkpoint, loop, step, train
+from gahb.training import TrainingFailed, TrainingStopped, checkpoint, loop, step
 
 
 def in_pieces(limit, stop, path, **settings):
@@ -58,18 +48,10 @@ def test_pieces_of_a_time_limit_equal_one_go(tmp_path, how):
 
 def test_rows_between_pieces_are_complete(tmp_path):
     """More steps than rows: a row whose steps are split by a stop has the loss of all of them."""
-    whole = trained(images_seen=1_040)
-    stops, net = in_pieces(200, TrainingStopped, tmp_path / "c", images_seen=1_040, time_limit=1e-4)
-    assert stops == 129
+    whole = trained(images_seen=832)
+    stops, net = in_pieces(200, TrainingStopped, tmp_path / "c", images_seen=832, time_limit=1e-4)
+    assert stops == 103
     assert without_seconds(net.history) == without_seconds(whole.history)
-
-
-def test_time_limit_says_what_to_do(tmp_path):
-    begun = time.monotonic()
-    with pytest.raises(TrainingStopped, match=r"^network stopped at its time limit after [\d,]+ of 80,000,000 "):
-        trained(images_seen=80_000_000, checkpoint=tmp_path / "c", time_limit=0.3)
-    assert 0.3 < time.monotonic() - begun < 3
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["c"]
 
 
 PLACES = {
@@ -103,32 +85,6 @@ def test_ctrl_c_anywhere_leaves_a_whole_checkpoint(place, moment, tmp_path, monk
     assert stops >= 2
     assert_same_weights(net, whole)
     assert without_seconds(net.history) == without_seconds(whole.history)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_at_random_moments(number, tmp_path):
-    trained()
-    times = []
-    for _ in range(3):  # timed when warm, at its fastest, so that two signals come on any machine
-        begun = time.monotonic()
-        whole = trained(images_seen=4_000)
-        times.append(time.monotonic() - begun)
-    fourth = min(times) / 4
-    draw, stops, net = random.Random(0), 0, None
-    with interruptible():
-        while net is None:
-            # later and later: on a machine that has grown slow the training ends all the same
-            after = draw.uniform(0, fourth) * 1.2**stops
-            timer = threading.Timer(after, os.kill, (os.getpid(), number))
-            try:
-                timer.start()
-                net = trained(images_seen=4_000, checkpoint=tmp_path / "c")
-                timer.cancel()
-                timer.join()
-            except KeyboardInterrupt:
-                stops += 1
-    assert stops >= 2
-    assert_same_weights(net, whole)
 
 
 @pytest.mark.slow
@@ -257,10 +213,9 @@ def poison_moment(optimizer):
 
 
 @pytest.mark.parametrize("poison", [poison_weight, poison_moment])
-@pytest.mark.parametrize("at", [13, 110])
-def test_bad_state_never_replaces_the_good_checkpoint(poison, at, tmp_path, monkeypatch):
+def test_bad_state_never_replaces_the_good_checkpoint(poison, tmp_path, monkeypatch):
     """There are fewer rows than steps: some checkpoints fall between two rows."""
-    calls, inner = [0], torch.optim.Adam.step
+    calls, inner, at = [0], torch.optim.Adam.step, 110
 
     @hooked
     def poisoned(self):
@@ -281,25 +236,16 @@ def test_bad_state_never_replaces_the_good_checkpoint(poison, at, tmp_path, monk
 
 
 def test_bad_running_value_of_the_last_step_is_noticed(monkeypatch):
-    networks, made, inner = [], loop.optimizers, loop.step
-    monkeypatch.setattr(loop, "optimizers", lambda network, *how: networks.append(network) or made(network, *how))
+    inner = loop.take_step
 
-    def poisoned(*arguments):
-        value = inner(*arguments)
-        if arguments[-1] == 152:
-            networks[0].noise[3].running_sd[1] = math.inf
-        return value
+    def poisoned(state, *arguments):
+        inner(state, *arguments)
+        if state.images_seen == 152:
+            state.network.noise[3].running_sd[1] = math.inf
 
-    monkeypatch.setattr(loop, "step", poisoned)
+    monkeypatch.setattr(loop, "take_step", poisoned)
     with pytest.raises(TrainingFailed, match="running_sd is not finite"):
         trained()
-
-
-def test_diverging_training_names_the_recipe(tmp_path):
-    diverging = recipe("faces-S1-N10", learning_rate=1e30)
-    with pytest.raises(TrainingFailed, match=r"faces-S1-N10 failed after .*(1e\+30)"):
-        train(pixels(), diverging, checkpoint=tmp_path / "c", progress=False)
-    assert not (tmp_path / "c").exists()
 
 
 def test_ctrl_c_during_a_failure_keeps_the_good_checkpoint(tmp_path, monkeypatch):

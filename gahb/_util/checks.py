@@ -65,10 +65,11 @@ def tensor(value: Any, name: str, shape: tuple[int, ...]) -> Tensor:
     return _finite(value, name)
 
 
-def same_shape(a: Tensor, b: Tensor, names: str) -> None:
-    """Raise unless two tensors have the same shape."""
-    if a.shape != b.shape:
-        raise ValueError(f"{names} must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+def same_shape(a: Tensor, b: Tensor, names: str, first: int = 0) -> None:
+    """Raise unless two tensors have the same shape; from ``first`` = 1 on, that of their images."""
+    if a.shape[first:] != b.shape[first:]:
+        wanted = "hold images of the same size" if first else "have the same shape"
+        raise ValueError(f"{names} must {wanted}, got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def number(value: Any, name: str, kind: str = "number") -> float:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: when a training answers them, and which processes receive them."""
+"""Ctrl-C and SIGTERM: when a training responds to them, and which processes receive them."""
 
 import multiprocessing
 import os
@@ -51,8 +51,8 @@ def end_with_parent() -> None:
 class HeldSignals:
     """Inside, SIGINT and SIGTERM wait for :meth:`deliver`, so that a step is never left half done.
 
-    A second signal, more than two seconds after the first, interrupts at once (``forced``), perhaps in the middle of
-    a step. Ignored signals, those that end the process at once, and other threads are left alone.
+    A second signal, more than two seconds after the first, interrupts at once (``forced``), even in the middle of a
+    step. Signals that are ignored or end the process at once, and other threads, are left alone.
     """
 
     def __init__(self) -> None:

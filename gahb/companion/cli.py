@@ -6,36 +6,45 @@ from typing import Any
 
 import click
 
+from gahb._util.files import absent
+
+
+class _Path(click.Path):
+    """A path, of which ``~`` is expanded: shells leave the one of ``--store=~/runs`` as it is."""
+
+    def convert(self, value: Any, option: click.Parameter | None, context: click.Context | None) -> Any:
+        return super().convert(str(Path(value).expanduser()) if str(value).startswith("~") else value, option, context)
+
 
 def _known_scale(context: click.Context, option: click.Parameter, name: str) -> str:
-    """Refuse a misspelt name before the imports of papermill and matplotlib, which take seconds."""
+    """Refuse a misspelt name before papermill and matplotlib are imported, which takes seconds."""
     from gahb.companion import scales
 
     return scales.get(name).name
 
 
 def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
-    """Refuse a path that does not exist at once, rather than in each notebook."""
-    if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
-        wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
-        raise FileNotFoundError(f"{option.name}: there is no folder or file {path or repr(path)}; give {wanted}")
+    """Refuse a path that does not exist now, rather than in each notebook."""
+    wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
+    if path == "":
+        raise ValueError(f"{option.name}: the path is empty; give {wanted}")
+    if path not in (None, "lfw") and not Path(path).exists():
+        raise absent(path, option.name, wanted)
     return path
 
 
 SCALE = click.option(
     "--scale", default="smoke", show_default=True, callback=_known_scale, help="smoke, laptop, paper-short or paper."
 )
-STORE = click.option("--store", type=click.Path(), help="Folder of trained networks.")
+STORE = click.option("--store", type=_Path(), help="Folder of trained networks.")
 SEED = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of training, noise and images."
 )
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
-FACES = click.option(
-    "--faces", type=click.Path(), callback=_existing, help="Folder, .npz, .npy or .pt of faces, or lfw."
-)
-SCENES = click.option("--scenes", type=click.Path(), callback=_existing, help="The same for scenes (bedrooms).")
+FACES = click.option("--faces", type=_Path(), callback=_existing, help="Folder, .npz, .npy or .pt of faces, or lfw.")
+SCENES = click.option("--scenes", type=_Path(), callback=_existing, help="The same for scenes (bedrooms).")
 JOBS = click.option("--jobs", type=click.IntRange(1), help="Number to run at once; by default one per core on a CPU.")
-FIGURES = click.option("--figures", type=click.Path(), help="Folder of figures, with a folder for each scale.")
+FIGURES = click.option("--figures", type=_Path(), help="Folder of figures, with a folder for each scale.")
 
 
 class _Sentences(click.Group):
@@ -44,13 +53,13 @@ class _Sentences(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # --help, no answer, | head: not errors
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):  # --help, a prompt left, | head: not errors
             raise
         except (ValueError, OSError, RuntimeError) as error:
             click.echo(f"gahb: {error}", err=True)
             context.exit(1)
         except KeyboardInterrupt:
-            click.echo("gahb: stopped; what was trained is kept, and the same command resumes", err=True)
+            click.echo("gahb: stopped; what was trained is kept, and the same command resumes it", err=True)
             context.exit(130)
 
 
@@ -70,11 +79,11 @@ def main() -> None:
 @SCENES
 @STORE
 @FIGURES
-@click.option("--runs", type=click.Path(), help="Folder of executed notebooks, with a folder for each scale.")
+@click.option("--runs", type=_Path(), help="Folder of executed notebooks, with a folder for each scale.")
 @SEED
 @DEVICE
 @JOBS
-@click.option("--denoiser", type=click.Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
+@click.option("--denoiser", type=_Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
 def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
     """Run the notebooks, and write figures, claims and report.
 
@@ -123,7 +132,7 @@ def train(
     Example: gahb train --scale paper --only faces --faces my_faces/ --time-limit 540
              gahb train --scale paper --only disks --cluster slurm --slurm gpus-per-node=1
     """  # noqa: D301 (click reads the backspace)
-    from gahb._util.devices import keep_freed_memory
+    from gahb._util.devices import keep_freed_memory, keep_to_quota
     from gahb.companion import scales, tasks
     from gahb.training.parallel import train_all
 
@@ -138,12 +147,13 @@ def train(
         submit(chosen, cluster, store, device, time_limit or TIME_LIMIT, slurm, click.echo)
         return
     keep_freed_memory()
+    keep_to_quota()
     if not train_all(chosen, store, device, tasks.pick_jobs(scales.get(scale), device, jobs), time_limit, click.echo):
-        click.echo("time limit reached; the same command resumes")
+        click.echo("time limit reached; the same command resumes training")
 
 
 @main.command(name="list")
-@click.option("--store", type=click.Path(exists=True, file_okay=False), help="Folder of trained networks.")
+@click.option("--store", type=_Path(exists=True, file_okay=False), help="Folder of trained networks.")
 def list_networks(store: str | None) -> None:
     """List the networks of the store.
 
@@ -162,7 +172,7 @@ def list_networks(store: str | None) -> None:
 @SCALE
 @FIGURES
 def claims(scale: str, figures: str | None) -> None:
-    """Judge the claims again, from the recorded measurements.
+    """Judge the claims again from the recorded measurements.
 
     Example: gahb claims --scale laptop
     """
@@ -174,14 +184,15 @@ def claims(scale: str, figures: str | None) -> None:
     if not records:
         raise ValueError(f"there is no ledger in {folder}; run gahb reproduce --scale {scale} first")
     for claim in CLAIMS:
-        verdict, reason = ledger.verdict(claim, records.get(claim.id), scale)
-        click.echo(f"{claim.id:4} {verdict:15} {claim.statement}" + (f" ({reason})" if reason else ""))
+        row = ledger.entry(claim, records.get(claim.id), scale)
+        remark = row["reason"] or ("the null passes too" if row["null_passes"] else "")
+        click.echo(f"{claim.id:4} {row['verdict']:15} {claim.statement}" + (f" ({remark})" if remark else ""))
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", type=_Path())
 @click.option("--size", default=40, show_default=True, help="Height and width of the prepared images, pixels.")
-@click.option("--sheet", type=click.Path(), help="Also write a contact sheet: path of a PNG.")
+@click.option("--sheet", type=_Path(), help="Also write a contact sheet: path of a PNG.")
 def data(path: str, size: int, sheet: str | None) -> None:
     """Report what a folder or array of photographs holds.
 

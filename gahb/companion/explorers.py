@@ -1,14 +1,11 @@
 """Explorers in notebooks 03 and 05: move a slider, and see what a denoiser does."""
 
-import asyncio
 import base64
 import html
 import io
 import math
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,66 +21,36 @@ from gahb.training import store as stores
 
 OWN = "of this notebook"
 DISK = ("row", "column", "radius", "foreground", "background")
-SLOW = 0.5  # seconds: a picture that takes longer is not drawn whole at each move
-REST = 0.4  # seconds without a move after which it is drawn whole
 
 
 class Explorer(widgets.VBox):
     """Controls above a picture that follows them. A viewer without widgets shows only the picture.
 
-    Parameters
-    ----------
-    controls : dict of widgets
-        By name. Setting ``explorer.controls["k"].value = 3`` is the same as moving that slider.
-    draw : callable
-        Called with the value of each control under its name, returns a figure.
-    draw_at_once : callable, optional
-        The same for a part of the picture that is quick to compute. If the whole picture is slow, this part follows
-        the sliders, and the whole is drawn when they rest.
+    ``draw`` takes the value of each control under its name and returns a figure. Setting
+    ``explorer.controls["k"].value = 3`` is the same as moving that slider.
     """
 
-    def __init__(
-        self,
-        controls: dict[str, widgets.Widget],
-        draw: Callable[..., Figure],
-        draw_at_once: Callable[..., Figure] | None = None,
-    ) -> None:
-        self.controls = controls
+    def __init__(self, controls: dict[str, widgets.Widget], draw: Callable[..., Figure]) -> None:
+        self.controls, self._draw = controls, draw
         width = {"width": "100%", "max_width": f"{100 * plotting.WIDTH:.0f}px"}
         self.picture = widgets.Image(layout=width)
         self.message = widgets.HTML()  # what went wrong at the last move
-        self._draw, self._draw_at_once, self._seconds, self._waiting = draw, draw_at_once, 0.0, None
         columns = {"grid_template_columns": "repeat(auto-fit, minmax(270px, 1fr))"}  # as many as fit
         panel = widgets.GridBox(list(controls.values()), layout=width | columns)
         super().__init__([panel, self.message, self.picture])
-        self._show(draw)
+        self._show()
         for control in controls.values():
             control.observe(self._moved, "value")
 
     def _moved(self, change: object) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-        loop = None
-        with suppress(RuntimeError):  # outside a kernel there is none
-            loop = asyncio.get_running_loop()
-        if self._draw_at_once is None or self._seconds <= SLOW or loop is None:
-            self._try(self._draw)
-        else:
-            self._try(self._draw_at_once)
-            self._waiting = loop.call_later(REST, self._try, self._draw)
-
-    def _try(self, draw: Callable[..., Figure]) -> None:
         try:
-            self._show(draw)
+            self._show()
             self.message.value = ""
-        except Exception as error:  # nobody would see it if it were raised here
+        except Exception as error:  # a widget's callback has no cell in which it could be raised
             self.message.value = f"<b>{html.escape(str(error) or type(error).__name__)}</b>"
 
-    def _show(self, draw: Callable[..., Figure]) -> None:
-        begun = time.monotonic()
-        self.picture.value = png(draw(**{name: control.value for name, control in self.controls.items()}))
-        if draw is self._draw:
-            self._seconds = time.monotonic() - begun
+    def _show(self) -> None:
+        self.picture.value = png(self._draw(**{name: control.value for name, control in self.controls.items()}))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -95,19 +62,8 @@ def adaptive_basis(
 ) -> Explorer:
     """Explorer of notebook 03: one image, its noise, a network, and the basis in which it shrinks.
 
-    Parameters
-    ----------
-    net : nn.Module
-        The notebook's own network; those of the store for images of this size can be chosen too.
-    images : Tensor (B, C, H, W)
-        Images to choose from, intensities in [0, 1]. A file chosen by the reader replaces them until another of them
-        is chosen.
-    store : str or Path, optional
-        Folder of trained networks; see :func:`gahb.training.store.default_store`.
-    sigma : float
-        First noise level, intensities.
-    seed : int
-        Seed of the noise.
+    The reader chooses among ``net`` and the networks of the store for images of this size, and among ``images``
+    (B, C, H, W); an uploaded file replaces them until another of them is chosen. ``sigma`` is the first noise level.
     """
     store, device, size = Path(store or stores.default_store()).expanduser(), images.device, images.shape[-1]
 
@@ -140,22 +96,13 @@ def adaptive_basis(
 def disk(net: nn.Module, size: int, sigma: float = 0.04, seed: int = 0) -> Explorer:
     """Explorer of notebook 05: move a disk, and compare its tangent space with the adaptive basis.
 
-    Parameters
-    ----------
-    net : nn.Module
-        A network of disks.
-    size : int
-        Height and width of its images, pixels, at least 9.
-    sigma : float
-        First noise level, intensities.
-    seed : int
-        Seed of the noise.
+    ``net`` is a network of disks of ``size`` pixels, at least 9; ``sigma`` is the first noise level.
     """
     device = next(net.parameters()).device
 
-    def draw(analyse: Callable[..., bases.Analysis], sigma: float, **parameters: float) -> Figure:
+    def draw(sigma: float, **parameters: float) -> Figure:
         images, tangents = datasets.disk_at([list(parameters.values())], size)
-        return draw_disk(analyse(net, images[0].to(device), sigma, seed), tangents[0])
+        return draw_disk(bases.analyse(net, images[0].to(device), sigma, seed), tangents[0])
 
     middle, largest = (size - 1) / 2, size / 2 - 1.5  # as in the images of the class
     ranges = ((0, size - 1, middle), (0, size - 1, middle), (3, largest, 0.6 * largest), (0, 1, 0.9), (0, 1, 0.2))
@@ -164,7 +111,7 @@ def disk(net: nn.Module, size: int, sigma: float = 0.04, seed: int = 0) -> Explo
         for name, (low, high, start) in zip(DISK, ranges, strict=True)
     }
     controls["sigma"] = _noise_slider(sigma)
-    return Explorer(controls, partial(draw, bases.analyse), partial(draw, bases.denoise))
+    return Explorer(controls, draw)
 
 
 def draw_basis(analysis: bases.Analysis, k: int) -> Figure:
@@ -185,15 +132,12 @@ def draw_basis(analysis: bases.Analysis, k: int) -> Figure:
 
 
 def draw_disk(analysis: bases.Analysis, tangents: Tensor) -> Figure:
-    """Draw the images of a disk, its tangent vectors (5, H, W), and the first five vectors of the basis, if any."""
+    """Draw the images of a disk, its tangent vectors (5, H, W), and the first five vectors of the basis."""
     fig = Figure(figsize=(plotting.WIDTH, 6))
     grid = fig.add_gridspec(3, 5, left=0.03, right=0.97, top=0.96, bottom=0.02, hspace=0.36, wspace=0.08)
     _show_images(fig, grid, analysis)
     for column, name in enumerate(DISK):
         plotting.show_vector(fig.add_subplot(grid[1, column]), tangents[column], f"tangent: {name}")
-    if analysis.basis is None:
-        fig.text(0.5, 0.17, "the basis follows when the sliders rest", ha="center", fontsize=9, color="0.4")
-        return fig
     shrinkage, vectors = analysis.basis.shrinkage.cpu(), analysis.basis.vectors[:5].cpu()
     plotting.decay(fig.add_axes((0.69, 0.765, 0.22, 0.195)), shrinkage, analysis.coefficients.cpu())
     for column, vector in enumerate(vectors):
@@ -205,7 +149,7 @@ def draw_disk(analysis: bases.Analysis, tangents: Tensor) -> Figure:
 
 
 def png(fig: Figure) -> bytes:
-    """Return a figure as a PNG of 100 dots per inch, without small and invisible ticks, which take most of the time."""
+    """A figure as a PNG of 100 dots per inch, without small and invisible ticks, which take most of the time."""
     for ax in fig.axes:
         ax.minorticks_off()
         if ax.images:
@@ -227,7 +171,7 @@ def _slider(kind: type, label: str, low: float, high: float, value: float, **opt
 
 
 def _noise_slider(sigma: float) -> widgets.FloatLogSlider:
-    """Return a slider from ``sigma / 10`` to ``10 sigma``, with ``sigma`` on a step: browsers round to the steps."""
+    """A slider from ``sigma / 10`` to ``10 sigma``, with ``sigma`` on a step: browsers round to the steps."""
     start = math.log10(sigma)
     return _slider(widgets.FloatLogSlider, "noise σ", start - 1, start + 1, sigma, step=0.05, readout_format=".3f")
 
@@ -237,15 +181,15 @@ def _labelled(label: str) -> dict[str, Any]:
 
 
 def _of_size(store: Path, size: int) -> list[str]:
-    """Return the folders of a store whose networks were trained on images of this size."""
+    """The folders of a store whose networks were trained on images of this size."""
     rows = stores.stored(store)
-    return [row["folder"] for row in rows if row.get("recipe", {}).get("data", {}).get("size") == size]
+    return [row["folder"] for row in rows if row["recipe"]["data"].get("size") == size]
 
 
 def _of_file(content: bytes, size: int) -> Tensor:
-    """Return a photograph (1, size, size) from the bytes of an image file."""
+    """A photograph (1, size, size) from the bytes of an image file."""
     try:
-        gray, _ = read_gray(io.BytesIO(content))
+        gray, *_ = read_gray(io.BytesIO(content))
     except Exception:  # each of Pillow's decoders has errors of its own
         raise ValueError("this file is not an image that can be read; choose a PNG or JPEG") from None
     return datasets.as_float(to_pixels(gray, size))[0]

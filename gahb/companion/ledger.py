@@ -4,6 +4,7 @@ Every verdict can be recomputed from it. At ``smoke`` scale nothing is judged.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,32 @@ def verdict(claim: Claim, record: dict[str, Any] | None, scale: str) -> tuple[st
     """
     if reason := _why_not_tested(claim, record or {}, scale):
         return "not tested", reason
+    return ("reproduced" if _holds(claim, record, scale) else "not reproduced"), ""
+
+
+def null_passes(claim: Claim, record: dict[str, Any] | None, scale: str) -> bool | None:
+    """Whether what the null measured passes the rule by itself, so that a verdict is no evidence against the null.
+
+    None if the claim is not tested, or if its rule compares the two.
+    """
+    if claim.alone is None or _why_not_tested(claim, record or {}, scale):
+        return None
+    return _holds(claim, record, scale, claim.alone)
+
+
+def _holds(
+    claim: Claim,
+    record: dict[str, Any],
+    scale: str,
+    alone: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> bool:
+    m = _numbers(record["measured"] | {key: record.get(key) for key in ("null", "interval")})
     try:
-        holds = claim.holds(_numbers(record["measured"] | {key: record.get(key) for key in ("null", "interval")}),
-                            scale in STRICT)  # fmt: skip
+        return bool(claim.holds(m | alone(m["null"]) if alone else m, scale in STRICT))
     except KeyError as error:
         raise ValueError(f"the ledger records nothing named {error} for claim {claim.id}; measure it again") from None
     except (TypeError, ValueError, IndexError, ArithmeticError) as error:
         raise ValueError(f"the record of claim {claim.id} is damaged ({error}); measure it again") from None
-    return ("reproduced" if holds else "not reproduced"), ""
 
 
 def _why_not_tested(claim: Claim, record: dict[str, Any], scale: str) -> str:
@@ -100,7 +119,8 @@ def entry(claim: Claim, record: dict[str, Any] | None, scale: str) -> dict[str, 
     """One row of the ledger."""
     judged, reason = verdict(claim, record, scale)
     about = {key: getattr(claim, key) for key in ("id", "kind", "figure", "statement", "rule")}
-    return about | {key: (record or {}).get(key) for key in FIELDS} | {"verdict": judged, "reason": reason}
+    found = {"verdict": judged, "reason": reason, "null_passes": null_passes(claim, record, scale)}
+    return about | {key: (record or {}).get(key) for key in FIELDS} | found
 
 
 def record(
@@ -149,12 +169,17 @@ def record(
 
 def in_words(row: dict[str, Any]) -> str:
     """A row of the ledger as a few lines of text: statement, verdict, measurement, null, interval, rule."""
-    reason = f": {row['reason']}" if row["reason"] else ""
-    lines = [f"claim {row['id']} ({row['verdict']}{reason})", row["statement"], f"rule: {row['rule']}"]
+    lines = [f"claim {row['id']} ({full_verdict(row)})", row["statement"], f"rule: {row['rule']}"]
     for key in ("measured", "null", "interval", "chosen_after"):
         if row[key]:
             lines.append(f"{key.replace('_', ' ')}: {brief(row[key])}")
     return "\n   ".join(lines)
+
+
+def full_verdict(row: dict[str, Any]) -> str:
+    """The verdict of a row, why it was not tested, and whether the null passes too."""
+    reason = f": {row['reason']}" if row["reason"] else ""
+    return row["verdict"] + reason + ("; the null passes too" if row["null_passes"] else "")
 
 
 def brief(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What every notebook does: read its parameters, load its networks, keep its figures and claims."""
 
 import platform
+import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from IPython import get_ipython
+from IPython.display import Image, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from gahb._util.devices import pick_device
+from gahb._util import checks
+from gahb._util.devices import keep_to_quota, pick_device
+from gahb._util.files import absent
 from gahb.companion import ledger, plotting, scales
 from gahb.datasets import Photographs
 from gahb.training import store as stores
@@ -26,18 +31,7 @@ PARAMETERS = ("scale", "faces", "scenes", "store", "figures", "device", "seed", 
 class Run:
     """One notebook at one scale; made by :func:`start`.
 
-    Attributes
-    ----------
-    notebook : str
-    scale : gahb.companion.scales.Scale
-    faces_source, scenes_source : str or None
-        Where the photographs come from.
-    store, figures : Path
-        Folders of the networks and of this scale's figures.
-    device : torch.device
-    seed : int
-    networks : dict of nn.Module to str
-        The networks loaded so far, with the names of their folders.
+    ``figures`` is the folder of this scale's figures; ``networks`` are those loaded so far, with their folders' names.
     """
 
     notebook: str
@@ -53,20 +47,20 @@ class Run:
     _started: float = field(default_factory=time.monotonic, repr=False)
 
     def faces(self) -> Photographs:
-        """Return the faces of this scale; once prepared, they are kept in the store with their manifest."""
+        """The faces of this scale; once prepared, they are kept in the store with their manifest."""
         return self._noted(scales.faces(self.scale, self.faces_source, self.store / "photographs"))
 
     def scenes(self) -> Photographs:
-        """Return the scenes of this scale; once prepared, they are kept in the store with their manifest."""
+        """The scenes of this scale, as :meth:`faces`."""
         return self._noted(scales.scenes(self.scale, self.scenes_source, self.store / "photographs"))
 
     def network(self, recipe: Recipe, photographs: Photographs | None = None) -> nn.Module:
-        """Return the network of a recipe; train it, on these photographs, if neither store nor package has it."""
+        """The network of a recipe; trained on these photographs first if neither the store nor the package has it."""
         images = scales.training_images(recipe, photographs)
         network = stores.load_or_train(recipe, images, self.store, str(self.device))
         self.networks[network] = stores.identity(recipe)
         self._since_last_figure.append(network)
-        folder = stores.place(recipe, self.store)
+        folder = stores.places(recipe, self.store)[0]
         with suppress(OSError, ValueError):  # a damaged recipe.json; the weights have a checksum of their own
             made = stores.about(folder)["made"] | {"pretrained": folder.parent.parent == stores.PRETRAINED}
             plotting.note(self.figures, lambda record: record.setdefault("networks", {}).update({folder.name: made}))
@@ -87,19 +81,9 @@ class Run:
     ) -> None:
         """Write a figure, marked with the notebook, scale, seed and networks that made it, and show it.
 
-        Parameters
-        ----------
-        fig : Figure
-        name : str
-            Of its files, such as ``fig03_adaptive_basis``.
-        title, caption : str
-            For the report: the figure of the paper, and what is drawn. What the paper finds in it, and what was found
-            here, follows there from the claims.
-        claims : sequence of str
-            Ids of the claims that the figure is about.
-        networks : iterable of nn.Module, optional
-            The networks that the figure is about, as :meth:`network` returned them. By default those loaded since
-            the last figure was saved; if there are none, all those loaded so far.
+        The report shows ``title`` (the figure of the paper) and ``caption`` (what is drawn), then what the paper and
+        this scale find in it, from ``claims``, the ids of the claims that it is about. ``networks`` are those loaded
+        since the last figure was saved, by default; if there are none, all those loaded so far.
         """
         if networks is None:
             networks = self._since_last_figure or self.networks
@@ -108,7 +92,8 @@ class Run:
         made_by = {"notebook": self.notebook, "scale": self.scale.name, "seed": self.seed, "networks": names}
         made_by |= {"title": title, "caption": caption, "claims": list(claims)}
         plotting.save(fig, name, self.figures, made_by)
-        plotting.show(name, self.figures, fig.get_figwidth())
+        # Its file, so that it is drawn only once.
+        display(Image(filename=str(self.figures / f"{name}.png"), width=round(100 * fig.get_figwidth())))
 
     def claim(
         self,
@@ -158,67 +143,51 @@ def start(
     device: str = "auto",
     seed: int = 0,
 ) -> Run:
-    """Check the parameters of a notebook, each error in one sentence, and set the style of its figures.
+    """Check the parameters of a notebook, and set the style of its figures.
 
-    Parameters
-    ----------
-    notebook : str
-        Its name.
-    scale : str
-        ``"smoke"``, ``"laptop"``, ``"paper-short"`` or ``"paper"``.
-    faces, scenes : str, optional
-        Folder or file of photographs; see :func:`gahb.datasets.faces`.
-    store : str, optional
-        Folder of trained networks; see :func:`gahb.training.store.default_store`.
-    figures : str, optional
-        Folder of figures, ``figures`` of the project by default; this scale has its own folder in it. Its name ends
-        in ``-stand-ins`` if the faces inside scikit-image replace those of the scale.
-    device : str
-        ``"auto"``, ``"cuda"`` or ``"cpu"``.
-    seed : int
+    ``faces`` and ``scenes`` are folders or files of photographs (see :func:`gahb.datasets.faces`), ``store`` is the
+    folder of trained networks, and ``figures`` that of figures, in which this scale has its own.
     """
     _refuse_unknown()
     chosen_scale = scales.get(scale)
-    # papermill reads a folder called 2024 as a number
-    faces, scenes, store, figures = (None if path is None else str(path) for path in (faces, scenes, store, figures))
-    for name, source in (("faces", faces), ("scenes", scenes)):
-        if source is not None and source != "lfw" and not Path(source).expanduser().exists():
-            raise FileNotFoundError(f"{name}: there is no folder or file {source}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    keep_to_quota()
+    faces, scenes = _existing("faces", faces), _existing("scenes", scenes)
+    checks.count(seed, "seed", 0)
     chosen_device = pick_device(device)
     if chosen_device.type == "mps":
         raise ValueError("device mps lacks the float64 of the analyses; train on it by gahb train, and take cpu here")
-    folder = Path(figures or default_figures()).expanduser() / scales.results(chosen_scale, faces)
+    folder = Path(str(figures or default_figures())).expanduser() / scales.results(chosen_scale, faces)
     ledger.read(folder)  # damage is reported now, not after hours of work
     plotting.provenance(folder)
     plotting.style()
-    store_folder = Path(store or stores.default_store()).expanduser()
+    store_folder = Path(str(store or stores.default_store())).expanduser()
+    for name, place in (("store", store_folder), ("figures", folder)):
+        if not place.is_absolute():
+            print(f"{name}: {place.absolute()}")  # a kernel runs where its notebook lies
     return Run(notebook, chosen_scale, faces, scenes, store_folder, folder, chosen_device, seed)
 
 
 def default_figures() -> Path:
-    """Return ``figures`` of the project, or of the current folder if the package was installed elsewhere."""
+    """``figures`` of the project, or of the current folder if the package is installed elsewhere."""
     return (stores.project() or Path.cwd()) / "figures"
 
 
-def _refuse_unknown() -> None:
-    """Refuse a parameter that no notebook has: papermill sets it with only a warning.
+def _existing(name: str, source: object) -> str | None:
+    """The text of a source of photographs, at which something must be; papermill reads a folder called 2024 as 2024."""
+    if source is None or str(source) == "lfw" or Path(str(source)).expanduser().exists():
+        return None if source is None else str(source)
+    error = absent(str(source), name)
+    if isinstance(source, int | float):
+        raise FileNotFoundError(
+            f"{error}; papermill read {source!r} as a number or a word of Python: -r {name} PATH is text"
+        )
+    raise error
 
-    In a kernel that has run only its first cells, every literal that is not a parameter was injected.
-    """
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
+
+def _refuse_unknown() -> None:
+    """Refuse a parameter that no notebook has: papermill, which injects a cell of assignments, only warns."""
     shell = get_ipython()
-    if shell is None or shell.execution_count > 4:
-        return
-    literals = {
-        name: value
-        for name, value in shell.user_ns.items()
-        if not name.startswith("_") and isinstance(value, str | int | float | bool)
-    }
-    unknown = sorted(set(literals) - set(PARAMETERS))
-    if unknown:
+    cells = [] if shell is None else [cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")]
+    given = re.findall(r"^(\w+) = ", "".join(cells), re.MULTILINE)
+    if unknown := [name for name in given if name not in PARAMETERS and not name.startswith("PAPERMILL_")]:
         raise ValueError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(PARAMETERS)}")

@@ -2,8 +2,8 @@
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import filelock
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
@@ -51,26 +50,21 @@ INPUT_PSNR = r"input PSNR $-20 \log_{10} \sigma$ (dB)"
 
 
 def style() -> None:
-    """Set the style of all figures; on white, so that they are readable in dark themes too."""
-    sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
-    plt.rcParams.update(
-        {
-            "figure.facecolor": "white",
-            "savefig.facecolor": "white",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "figure.dpi": 100,
-            "savefig.dpi": 150,
-            "legend.frameon": False,
-            "image.cmap": "gray",
-            "image.interpolation": "nearest",
-            "pdf.fonttype": 42,
-        }
-    )
+    """Set the style of all figures, whatever a matplotlibrc says; on white, to be readable in dark themes."""
+    changes = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "savefig.dpi": 150,
+        "legend.frameon": False,
+        "image.interpolation": "nearest",
+        "pdf.fonttype": 42,
+    }
+    plt.rcdefaults()
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=changes)
 
 
 def ladder(values: Sequence[float], palette: str = "viridis") -> dict[float, Colour]:
-    """Return a colour for each of a rising sequence: training-set sizes, regularities."""
+    """A colour for each of a rising sequence: training-set sizes, regularities."""
     return dict(zip(values, sns.color_palette(palette, len(values) + 1)[: len(values)], strict=True))
 
 
@@ -79,34 +73,21 @@ def save(fig: Figure, name: str, folder: str | Path, made_by: dict[str, Any]) ->
 
     ``made_by`` is what a reader needs to make the figure again: notebook, scale, seed, networks.
     """
-    folder, description = Path(folder), json.dumps(made_by, sort_keys=True)
+    description, software = json.dumps(made_by, sort_keys=True), f"gahb {version('gahb')}"
+    marks = {
+        "png": {"Title": name, "Description": description, "Software": software},
+        "pdf": {"Title": name, "Subject": description, "Creator": software, "CreationDate": None},  # the same bytes
+    }
     fig.draw_without_rendering()  # lay out once, not for each file
     fig.set_layout_engine("none")
-    for suffix in ("png", "pdf"):
-        key = "Description" if suffix == "png" else "Subject"
-        marks = {
-            "Title": name,
-            key: description,
-            ("Software" if suffix == "png" else "Creator"): f"gahb {version('gahb')}",
-        }
-        if suffix == "pdf":
-            marks["CreationDate"] = None  # the same figure is the same file
-
-        def write(temporary: Path, suffix: str = suffix, marks: dict = marks) -> None:
-            fig.savefig(temporary, format=suffix, metadata=marks)
-
-        write_atomically(folder / f"{name}.{suffix}", write)
+    for suffix, metadata in marks.items():
+        write_atomically(Path(folder, f"{name}.{suffix}"), partial(fig.savefig, format=suffix, metadata=metadata))
     note(folder, lambda record: record.setdefault("figures", {}).update({name: made_by}))
     plt.close(fig)
 
 
-def show(name: str, folder: str | Path, width: float) -> None:
-    """Show a saved figure in a notebook, ``width`` inches wide: its file, so that it is drawn only once."""
-    display(Image(filename=str(Path(folder) / f"{name}.png"), width=round(100 * width)))
-
-
 def provenance(folder: str | Path) -> dict[str, Any]:
-    """Return what ``provenance.json`` of a folder of figures records; empty if there is none yet."""
+    """What ``provenance.json`` of a folder of figures records; empty if there is none yet."""
     return read_json(Path(folder) / "provenance.json", lambda record: {k: dict(v) for k, v in record.items()}) or {}
 
 
@@ -127,16 +108,15 @@ def show_image(
     image = np.asarray(image)
     ax.imshow(image.reshape(image.shape[-2:]), vmin=vmin, vmax=vmax, cmap=cmap)
     ax.set_title(title, fontsize=9, pad=3)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     sns.despine(ax=ax, left=True, bottom=True)
 
 
 def show_vector(ax: Axes, vector: ArrayLike, title: str = "") -> None:
     """Show one basis vector (H, W) on a diverging map centred on zero.
 
-    The map ends at the 99 % quantile of the absolute values, if that is not zero: otherwise a few pixels, often at the
-    border, would leave the rest pale.
+    The map ends at the 99 % quantile of the absolute values, unless it is zero: a few pixels, often at the border,
+    would leave the rest pale.
     """
     sizes = np.abs(np.asarray(vector))
     limit = float(np.quantile(sizes, 0.99)) or float(sizes.max()) or 1.0
@@ -163,7 +143,7 @@ def vector_grid(fig: Figure | SubFigure, vectors: Values, titles: Sequence[str],
 
 
 def shrinkage_titles(shrinkage: Values, indices: Iterable[int] | None = None) -> list[str]:
-    """Return titles of basis vectors: their number, from 1, and their shrinkage factor."""
+    """Titles of basis vectors: their number, from 1, and their shrinkage factor."""
     indices = range(len(shrinkage)) if indices is None else indices
     return [rf"$\lambda_{{{k + 1}}}$ = {float(shrinkage[k]):.2f}" for k in indices]
 
@@ -172,17 +152,14 @@ def decay(
     ax: Axes,
     shrinkage: Values,
     coefficients: ArrayLike | None = None,
-    label: str | None = None,
-    color: Colour | None = None,
-    linestyle: str = "-",
+    label: str = r"$\lambda_k(y)$",
+    color: Colour = COLOURS["shrinkage"],
 ) -> None:
     """Plot the shrinkage factors lambda_k, and on a second axis the coefficients <x, e_k>."""
     k = np.arange(1, len(shrinkage) + 1)
-    ax.plot(k, shrinkage, linestyle, color=color or COLOURS["shrinkage"], label=label or r"$\lambda_k(y)$")
+    ax.plot(k, shrinkage, color=color, label=label)
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
-    ax.set_xscale("log")
-    ax.set_xlabel("k")
-    ax.set_ylabel(r"shrinkage factor $\lambda_k$")
+    ax.set(xscale="log", xlabel="k", ylabel=r"shrinkage factor $\lambda_k$")
     if coefficients is None:
         return
     twin = ax.twinx()
@@ -192,13 +169,6 @@ def decay(
     twin.spines["right"].set_visible(True)
     ax.set_zorder(twin.get_zorder() + 1)
     ax.patch.set_visible(False)
-
-
-def psnr_axes(ax: Axes, title: str = "") -> None:
-    """Label the axes of a curve of output against input PSNR."""
-    ax.set_xlabel(INPUT_PSNR)
-    ax.set_ylabel("output PSNR (dB)")
-    ax.set_title(title)
 
 
 def banded(
@@ -212,7 +182,7 @@ def banded(
 ) -> None:
     """Plot the PSNR of squared errors (S, B) against input PSNR, with its 95 % bootstrap band over images.
 
-    ``minus_input`` subtracts the input PSNR: curves that are near can be told apart.
+    ``minus_input`` subtracts the input PSNR, which separates curves that are close.
     """
     baseline = np.asarray(input_db) if minus_input else 0
     low, high = -10 * np.log10(np.quantile(stats.resampled_means(errors), [0.975, 0.025], axis=-1))
@@ -247,12 +217,6 @@ def error_bars(
     ax.errorbar(x, values, bars, fmt=marker, markersize=4, linewidth=1.2, color=color, label=label)
 
 
-def legend_below(fig: Figure, ax: Axes) -> None:
-    """One legend for a whole figure, below it, with the labels of one of its axes."""
-    handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7), fontsize=8)
-
-
 def basis_figure(fig: Figure, at: Analysis, sigma: float) -> None:
     """Draw the layout of Figure 3: images, decay, and 20 vectors chosen on a log scale up to twice the rank."""
     shrinkage = at.basis.shrinkage.cpu().numpy()
@@ -281,40 +245,28 @@ def oracle_gains(ax: Axes, oracles: dict[float, dict[str, np.ndarray]]) -> None:
     ax.legend(fontsize=8)
 
 
-def optimal_line(ax: Axes, input_db: ArrayLike, slope: float, through: Sequence[float], color: Colour) -> None:
-    """Plot a dashed line of the optimal slope through the point ``(x, y)``, in the colour of its curve."""
-    x = np.asarray(input_db, dtype=float)
-    ax.plot(x, through[1] + slope * (x - through[0]), **OPTIMAL | {"color": color})
-
-
-def histograms(
-    ax: Axes, groups: dict[str, ArrayLike], xlabel: str = "cosine similarity", bins: ArrayLike | None = None
-) -> None:
+def histograms(ax: Axes, groups: dict[str, ArrayLike], bins: np.ndarray, xlabel: str = "cosine similarity") -> None:
     """Plot overlaid densities of several groups of similarities, ``{key of COLOURS: values}``, and their medians."""
-    values = {key: np.asarray(v, dtype=float) for key, v in groups.items()}
-    low = min(v.min() for v in values.values())
-    edges = np.linspace(min(low, 0.98), 1.0, 31) if bins is None else bins
-    for key, v in values.items():
-        ax.hist(v.clip(edges[0], edges[-1]), bins=edges, density=True, color=COLOURS[key], alpha=0.6)
-        ax.axvline(np.median(v), color=COLOURS[key], linewidth=1.2)
-    ax.set_xlabel(xlabel)
-    ax.set_yticks([])
+    for key, values in groups.items():
+        inside = np.clip(np.asarray(values), bins[0], bins[-1])
+        ax.hist(inside, bins=bins, density=True, color=COLOURS[key], alpha=0.6)
+        ax.axvline(np.median(values), color=COLOURS[key], linewidth=1.2)
+    ax.set(xlabel=xlabel, yticks=[])
     sns.despine(ax=ax, left=True)
 
 
 def keys(**labels: str) -> tuple[list[Patch], list[str]]:
-    """Return handles and labels of a legend, from ``{key of COLOURS: label}``."""
+    """Handles and labels of a legend, from ``{key of COLOURS: label}``."""
     return [Patch(color=COLOURS[key], alpha=0.6) for key in labels], list(labels.values())
 
 
 def same_gray(images: ArrayLike) -> dict[str, float]:
-    """Return limits ``vmin`` and ``vmax`` that show all images on one gray scale, stretched to their quantiles."""
+    """Limits ``vmin`` and ``vmax`` that show all images on one gray scale, stretched to their quantiles."""
     vmin, vmax = np.quantile(np.asarray(images), [0.01, 0.99])
     return {"vmin": float(vmin), "vmax": float(max(vmax, vmin + 1e-6))}
 
 
 def new(width: float = WIDTH, height: float = 4.0) -> Figure:
-    """Return a new figure with automatic layout."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # about many open figures: a notebook shows them all
+    """A new figure with automatic layout."""
+    with plt.rc_context({"figure.max_open_warning": 0}):  # a notebook shows them all
         return plt.figure(figsize=(width, height), layout="constrained")

@@ -103,7 +103,7 @@ def claims_table(rows: list[dict[str, Any]]) -> str:
     """Return rows of the ledger as a Markdown table."""
     lines = ["| id | claim and rule | measured | null | interval | verdict |", "|---|---|---|---|---|---|"]
     for row in rows:
-        remarks = [row["verdict"] + (f": {row['reason']}" if row["reason"] else "")]
+        remarks = [ledger.full_verdict(row)]
         if row["chosen_after"]:
             remarks.append(f"chosen after looking: {row['chosen_after']}")
         if row["first_rule"]:
@@ -126,6 +126,12 @@ def _summary(rows: list[dict[str, Any]], scale: str) -> str:
         counts = Counter(row["verdict"] for row in rows if row["kind"] == kind)
         verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ledger.VERDICTS if counts[verdict])
         lines.append(f"Of {counts.total()} {noun}: {verdicts}.")
+    shared = [row["id"] for row in rows if row["verdict"] == "reproduced" and row["null_passes"]]
+    if shared:
+        lines.append(
+            f"{len(shared)} of the reproduced claims hold for their null as well ({', '.join(shared)}): they are no "
+            "evidence of anything beyond it."
+        )
     if scale == "smoke":
         lines.append("This scale shows that everything runs; its networks are too small to judge claims by.")
     return " ".join(lines)

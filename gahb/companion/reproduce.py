@@ -1,12 +1,16 @@
 """Run the notebooks headless, and write the report."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from papermill.exceptions import PapermillExecutionError
+from traitlets import default
 
 from gahb._util.files import check_writable, write_text
 from gahb._util.signals import interruptible
@@ -14,14 +18,20 @@ from gahb.companion import notebook, report, scales, tasks
 from gahb.training.parallel import in_processes, train_all
 from gahb.training.store import default_store, project
 
-KERNEL = "python3"  # that of the running environment, whatever name a notebook recorded
+KERNEL = "python3"  # whatever name a notebook recorded
 START_TIMEOUT = 300  # seconds
 
-Outcome = tuple[Path, str | None, float]  # notebook; what failed, in one sentence, or None; seconds
+
+class OwnKernel(AsyncKernelManager):
+    """The kernel of the running environment, also if JUPYTER_PATH or the user's folder has another ``python3``."""
+
+    @default("kernel_spec_manager")
+    def _without_folders(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
 
 
 def notebooks(only: Sequence[str] | None = None) -> list[Path]:
-    """Return the paths of the project's notebooks in order, or of those whose names begin with one of ``only``."""
+    """The project's notebooks in order, or those whose names begin with one of ``only``."""
     if project() is None:
         raise FileNotFoundError(
             "the notebooks are not beside the installed package; clone the project and run `pip install -e .` there"
@@ -36,6 +46,7 @@ def notebooks(only: Sequence[str] | None = None) -> list[Path]:
     return wanted
 
 
+@interruptible()
 def reproduce(
     scale: str = "smoke",
     only: Sequence[str] | None = None,
@@ -47,43 +58,11 @@ def reproduce(
 ) -> list[str]:
     """Run notebooks at a scale, continue if one fails, and write the report.
 
-    First the networks that the store lacks are trained, several at once; then the notebooks run, several at once.
-
-    Parameters
-    ----------
-    scale : str
-    only : sequence of str, optional
-        Beginnings of the names of notebooks, such as ``"03"``.
-    runs, figures : str or Path, optional
-        Folders of the executed notebooks and the figures, ``runs`` and ``figures`` of the project by default. Each
-        scale has its own folder in them.
-    jobs : int, optional
-        Number to run at once; see :func:`gahb.companion.tasks.pick_jobs`.
-    echo : callable
-        Called with each line of progress.
-    **parameters
-        ``faces``, ``scenes``, ``store``, ``device``, ``seed`` for all notebooks, ``denoiser`` for notebook 03.
-
-    Returns
-    -------
-    list of str
-        Names of the notebooks that failed.
+    First the networks that the store lacks are trained, ``jobs`` at once (see :func:`gahb.companion.tasks.pick_jobs`),
+    then as many notebooks run at once. ``runs`` and ``figures`` are the folders of executed notebooks and of figures,
+    in which each scale has its own; ``parameters`` are those of the notebooks. Returns the names of those that failed.
     """
-    with interruptible():
-        return _reproduce(scales.get(scale), only, runs, figures, jobs, echo, parameters)
-
-
-def _reproduce(
-    scale: scales.Scale,
-    only: Sequence[str] | None,
-    runs: str | Path | None,
-    figures: str | Path | None,
-    jobs: int | None,
-    echo: Callable[[str], object],
-    parameters: dict[str, Any],
-) -> list[str]:
-    begun = time.monotonic()
-    paths = notebooks(only)
+    begun, scale, paths = time.monotonic(), scales.get(scale), notebooks(only)
     figures = Path(figures or notebook.default_figures()).expanduser().resolve()
     name = scales.results(scale, parameters.get("faces"))
     runs, folder = Path(runs or project() / "runs").expanduser().resolve() / name, figures / name
@@ -96,7 +75,7 @@ def _reproduce(
         _train_ahead(scale, parameters, count, echo)
     failed = []
     arguments = [(path, runs / path.name, parameters, scale.cell_timeout) for path in paths]
-    for path, error, seconds in _run_all(arguments, min(count, len(paths))):
+    for path, error, seconds in in_processes(_timed, arguments, min(count, len(paths))):
         if error:
             failed.append(path.stem)
             echo(f"{path.stem} FAILED after {seconds:.0f} s: {error}\n   see {runs / path.name}")
@@ -117,19 +96,23 @@ def _train_ahead(scale: scales.Scale, parameters: dict[str, Any], jobs: int, ech
         echo(f"training ahead of the notebooks failed: {error}")
 
 
-def _run_all(arguments: list[tuple], count: int) -> Iterator[Outcome]:
-    """Outcomes of :func:`_timed` as they end, ``count`` at once."""
-    return in_processes(_timed, arguments, count) if count > 1 else (_timed(*each) for each in arguments)
-
-
-def _timed(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> Outcome:
+def _timed(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> tuple[Path, str | None, float]:
     begun = time.monotonic()
     error = run_notebook(path, output, parameters, timeout)
     return path, error, time.monotonic() - begun
 
 
 def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> str | None:
-    """Execute one notebook with those of ``parameters`` that it has; return None, or one sentence on what failed."""
+    """Execute one notebook with those of ``parameters`` that it has; return what failed in one sentence, or None.
+
+    A kernel that dies before the first cell, as some do where many start at once, is started once more.
+    """
+    failed, dead = _execute(path, output, parameters, timeout)
+    return _execute(path, output, parameters, timeout)[0] if dead else failed
+
+
+def _execute(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> tuple[str | None, bool]:
+    """What failed, in one sentence, or None; and whether the kernel died before the first cell."""
     try:
         known = papermill.inspect_notebook(str(path))
         papermill.execute_notebook(
@@ -137,6 +120,7 @@ def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: 
             str(output),
             {key: value for key, value in parameters.items() if key in known},
             kernel_name=KERNEL,
+            kernel_manager_class=OwnKernel,
             language="python",
             progress_bar=False,
             start_timeout=START_TIMEOUT,
@@ -144,16 +128,18 @@ def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: 
             cwd=str(Path(output).parent),
             extra_arguments=["--log-level=CRITICAL"],  # no warnings of the kernel in the reader's log
         )
-    except PapermillExecutionError as error:
-        return _one_line(error.ename, error.evalue)
-    except Exception as error:  # a kernel that dies, hangs or cannot start; the other notebooks still run
-        return _one_line(type(error).__name__, error)
-    return None
+    except Exception as error:  # of a cell, or a kernel that dies, hangs or cannot start; the other notebooks still run
+        of_cell = isinstance(error, PapermillExecutionError)
+        name, text = (error.ename, error.evalue) if of_cell else (type(error).__name__, str(error))
+        dead = isinstance(error, RuntimeError) and not of_cell and not _has_begun(output)
+        return f"{name}: {text.strip().partition(chr(10))[0][:300]}", dead
+    return None, False
 
 
-def _one_line(name: str, text: object) -> str:
-    first = next(iter(str(text).strip().splitlines()), "")
-    return f"{name}: {first[:300]}"
+def _has_begun(output: Path) -> bool:
+    """Whether any cell of a notebook that papermill executed has begun."""
+    cells = nbformat.read(output, as_version=4).cells if output.is_file() else []
+    return any(cell.metadata.papermill.start_time for cell in cells)
 
 
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:

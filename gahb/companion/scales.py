@@ -5,10 +5,9 @@ paper's networks and images, each trained for seconds on a GPU. ``paper``: the p
 images seen, and of images measured, is this project's choice, as the paper does not state it.
 """
 
-import difflib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -47,21 +46,15 @@ LAPTOP_TRAINING = {  # the cheapest found that shows the effects: see benchmarks
     "lr_schedule": "one-cycle",
     "precision": "auto",
 }
-SMALL_NOISE = {
-    "sigma_max": 1.0,
-    "noise_distribution": "log-uniform",
-    "images_seen": 48_000,
-}  # for the slopes of C-alpha images
-PAPER_SHORT_TRAINING = (
-    LAPTOP_TRAINING
-    | {  # the paper's network, trained as on a laptop, in the larger batches of a GPU
-        "network": PAPER_TRAINING["network"],
-        "network_kwargs": PAPER_TRAINING["network_kwargs"],
-        "batch_size": 256,
-        "images_seen": 320_000,
-        "learning_rate": 2e-2,
-    }
-)
+# For the slopes of C-alpha images.
+SMALL_NOISE = {"sigma_max": 1.0, "noise_distribution": "log-uniform", "images_seen": 48_000}
+PAPER_SHORT_TRAINING = LAPTOP_TRAINING | {  # the paper's network, trained as on a laptop, in a GPU's larger batches
+    "network": PAPER_TRAINING["network"],
+    "network_kwargs": PAPER_TRAINING["network_kwargs"],
+    "batch_size": 256,
+    "images_seen": 320_000,
+    "learning_rate": 2e-2,
+}
 SMOKE_TRAINING = {
     "network": "BFCNN",
     "network_kwargs": {"depth": 5, "channels": 16},
@@ -77,74 +70,39 @@ SMOKE_TRAINING = {
 
 @dataclass(frozen=True)
 class Scale:
-    """One scale. Sizes in pixels, noise levels as input PSNR in dB (-20 log10 sigma).
-
-    Attributes
-    ----------
-    name : str
-    face_size, face_N, face_test : int, tuple of int, int
-        Size of the faces, sizes N of the training sets, number of test faces.
-    scene_size, scene_N, scene_test : int
-        The same for scenes (bedrooms), with one N.
-    class_size, class_N, class_test : int
-        The same for synthetic images.
-    c_alpha_size : int
-        Size of the C-alpha images of Figure 4: smaller ones cannot tell an adaptive basis from wavelets (notebook 04).
-    alphas : tuple of float
-        Regularities of the C-alpha classes (Figure 4).
-    contour_alphas, background_alpha : tuple of float, float
-        alpha_1 and alpha_2 of the classes of Figure 10.
-    input_db : tuple of float
-        Noise levels of the PSNR curves.
-    slope_db : tuple of float
-        Range over which slopes of synthetic classes are fitted: small noise. For C-alpha classes that are rougher
-        than the pixels there, it moves to larger noise (notebook 04).
-    face_slope_db : tuple of float
-        The same for faces (Figure 6): noise at which faces of this size are far from their input. At smaller noise
-        every denoiser nears the identity, whose slope is 1.
-    samples : int
-        Number of samples drawn from each pair of networks.
-    analysed : int
-        Number of images over which Jacobians are averaged.
-    step_size, sigma_0, sigma_end : float
-        Of Algorithm 1.
-    training, synthetic_training : dict
-        Fields of :class:`gahb.Recipe` for photographs and for synthetic classes.
-    disks_training : dict
-        Changes to ``synthetic_training`` for disks.
-    cell_timeout : int
-        Seconds that one cell of a notebook may take.
-    parallel : bool
-        Whether networks are small enough to train one on each core of a CPU.
-    """
+    """One scale. Sizes in pixels, noise levels as input PSNR in dB (-20 log10 sigma)."""
 
     name: str
     face_size: int = 40
-    face_N: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
-    face_test: int = 1_000
-    scene_size: int = 32
+    face_N: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)  # sizes of the training sets
+    face_test: int = 1_000  # number of test images
+    scene_size: int = 32  # of scenes (bedrooms), with one N
     scene_N: int = 20_000
     scene_test: int = 900
-    class_size: int = 40
+    class_size: int = 40  # of synthetic images
     class_N: int = 10_000
     class_test: int = 256
-    c_alpha_size: int = 40
-    alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
-    contour_alphas: tuple[float, ...] = (1.5, 2.0, 4.0)
-    background_alpha: float = 8.0
-    input_db: tuple[float, ...] = tuple(range(0, 41, 2))
+    c_alpha_size: int = 40  # of the C-alpha images of Figure 4: on smaller ones all bases are alike
+    alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)  # regularities of the C-alpha classes (Figure 4)
+    contour_alphas: tuple[float, ...] = (1.5, 2.0, 4.0)  # alpha_1 of the classes of Figure 10
+    background_alpha: float = 8.0  # their alpha_2
+    input_db: tuple[float, ...] = tuple(range(0, 41, 2))  # noise levels of the PSNR curves
+    # Range over which slopes of synthetic classes are fitted: small noise. For C-alpha classes that are rougher than
+    # the pixels there, it moves to larger noise (notebook 04).
     slope_db: tuple[float, ...] = (24, 40)
+    # The same for faces (Figure 6): noise at which faces of this size are far from their input. At smaller noise every
+    # denoiser nears the identity, whose slope is 1.
     face_slope_db: tuple[float, ...] = (0, 20)
-    samples: int = 200
-    analysed: int = 32
-    step_size: float = 0.01
+    samples: int = 200  # drawn from each pair of networks
+    analysed: int = 32  # number of images over which Jacobians are averaged
+    step_size: float = 0.01  # of Algorithm 1, like the next two
     sigma_0: float = 1.0
     sigma_end: float = 0.01
-    training: dict = field(default_factory=lambda: dict(PAPER_TRAINING))
+    training: dict = field(default_factory=lambda: dict(PAPER_TRAINING))  # fields of Recipe, for photographs
     synthetic_training: dict = field(default_factory=lambda: dict(PAPER_TRAINING))
-    disks_training: dict = field(default_factory=dict)
-    cell_timeout: int = 14 * 24 * 3600
-    parallel: bool = False
+    disks_training: dict = field(default_factory=dict)  # changes to synthetic_training
+    cell_timeout: int = 14 * 24 * 3600  # seconds that one cell of a notebook may take
+    parallel: bool = False  # whether networks are small enough to train one on each core of a CPU
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -206,27 +164,23 @@ SCALES = {
 }
 
 
-def get(name: str | Scale) -> Scale:
-    """Return the scale of a name."""
-    if isinstance(name, Scale):
-        return name
+def get(name: str) -> Scale:
+    """The scale of a name."""
     if name not in SCALES:
-        close = difflib.get_close_matches(str(name), SCALES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"unknown scale {name!r}: take one of {', '.join(SCALES)}{hint}")
+        raise ValueError(f"unknown scale {name!r}: take one of {', '.join(SCALES)}")
     return SCALES[name]
 
 
 def settings(scale: Scale) -> dict:
-    """Return all settings of a scale, as JSON reads them back."""
+    """All settings of a scale, as JSON reads them back."""
     return json.loads(json.dumps(asdict(scale)))
 
 
 def faces(scale: Scale, source: str | None = None, cache: str | Path | None = None) -> datasets.Photographs:
-    """Return the faces of a scale; see :func:`gahb.datasets.faces`.
+    """The faces of a scale; see :func:`gahb.datasets.faces`.
 
-    Without a source, and if the networks of faces are pretrained, the faces inside scikit-image are the test images,
-    and there is no training set.
+    Without a source, if the networks of faces are pretrained, the test images are the faces inside scikit-image, and
+    there is no training set.
     """
     if stand_ins(scale, source):
         return datasets.faces(None, scale.face_size, 0, STAND_INS, cache)
@@ -239,50 +193,53 @@ def stand_ins(scale: Scale, source: str | None) -> bool:
 
 
 def results(scale: Scale, source: str | None) -> str:
-    """Return the name of the folder of figures; results on stand-ins are kept apart from those on the scale's faces."""
+    """Name of the folder of figures; results on stand-ins are kept apart from those on the scale's faces."""
     return f"{scale.name}-stand-ins" if stand_ins(scale, source) else scale.name
 
 
 def scenes(scale: Scale, source: str | None = None, cache: str | Path | None = None) -> datasets.Photographs:
-    """Return the scenes of a scale; see :func:`gahb.datasets.scenes`."""
+    """The scenes of a scale; see :func:`gahb.datasets.scenes`."""
     return datasets.scenes(source, scale.scene_size, scale.scene_N, scale.scene_test, cache)
 
 
 def photograph_recipe(
-    scale: Scale, photographs: datasets.Photographs, part: str, N: int | None = None, seed: int = 0
+    scale: Scale,
+    photographs: datasets.Photographs,
+    part: str,
+    N: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    shuffled: bool = False,
 ) -> Recipe:
-    """Recipe of a network of photographs: the first N images of ``"S1"`` or ``"S2"``.
+    """Recipe of a network of photographs: the first N images of ``"S1"`` or ``"S2"``, all by default.
 
     Without training images it is the recipe of the pretrained network, or a ValueError if there is none.
     """
-    kind = photographs.manifest["kind"]
+    kind, N = photographs.manifest["kind"], N or photographs.N or max(scale.face_N)
+    name = name or f"{kind}-{part}-N{N}"
     if photographs.N == 0:
-        return _pretrained(scale, f"{kind}-{part}-N{N or max(scale.face_N)}", seed)
+        return _pretrained(scale, name, seed)
     pixels = photographs.part(part, N)
     data = {
-        "class": kind,
+        "class": "shuffled faces" if shuffled else kind,
         "part": part,
-        "n": len(pixels),
+        "n": N,
         "size": pixels.shape[-1],
         "sha256": hashlib.sha256(pixels.numpy().tobytes()).hexdigest(),
     }
-    return Recipe(f"{kind}-{part}-N{len(pixels)}", data, seed=seed, **scale.training)
+    return Recipe(name, data, seed=seed, **scale.training)
 
 
 def other_seed_recipe(scale: Scale, photographs: datasets.Photographs, seed: int = 0) -> Recipe:
-    """Return the recipe of the network of S2 and the largest N, trained from another seed."""
+    """Recipe of the network of S2 and the largest N, trained from another seed."""
     name = f"faces-S2-other-seed-N{max(scale.face_N)}"
-    if photographs.N == 0:
-        return _pretrained(scale, name, seed + 1)
-    return replace(photograph_recipe(scale, photographs, "S2", seed=seed + 1), name=name)
+    return photograph_recipe(scale, photographs, "S2", seed=seed + 1, name=name)
 
 
 def shuffled_recipe(scale: Scale, photographs: datasets.Photographs, seed: int = 0) -> Recipe:
     """Recipe of the network of shuffled faces, trained on all of S1."""
-    if photographs.N == 0:
-        return _pretrained(scale, f"shuffled-N{max(scale.face_N)}", seed)
-    recipe = photograph_recipe(scale, photographs, "S1", seed=seed)
-    return replace(recipe, name=f"shuffled-N{photographs.N}", data=recipe.data | {"class": "shuffled faces"})
+    name = f"shuffled-N{photographs.N or max(scale.face_N)}"
+    return photograph_recipe(scale, photographs, "S1", seed=seed, name=name, shuffled=True)
 
 
 def training_images(recipe: Recipe, photographs: datasets.Photographs | None) -> Tensor | None:
@@ -300,23 +257,13 @@ def c_alpha_recipe(scale: Scale, alpha: float, beta: float | None = None, seed: 
     return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta, "size": size}, seed)
 
 
-def disks_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the network of disks."""
-    return _synthetic(scale, "disks", {"class": "disks"}, seed, **scale.disks_training)
-
-
-def sinusoids_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the network of sinusoids."""
-    return _synthetic(scale, "sinusoids", {"class": "sinusoids"}, seed)
-
-
-def ray_recipe(scale: Scale, seed: int = 0) -> Recipe:
-    """Recipe of the network of one image times an intensity."""
-    return _synthetic(scale, "ray", {"class": "ray"}, seed)
+def class_recipe(scale: Scale, name: str, seed: int = 0) -> Recipe:
+    """Recipe of a network of a class of images without parameters of its own, such as ``"disks"``."""
+    return _synthetic(scale, name, {"class": name}, seed, **(scale.disks_training if name == "disks" else {}))
 
 
 def names(scale: Scale) -> list[str]:
-    """Return the name of every network of a scale."""
+    """The name of every network of a scale."""
     return [
         *(f"faces-{part}-N{N}" for part in ("S1", "S2") for N in scale.face_N),
         f"faces-S2-other-seed-N{max(scale.face_N)}",
@@ -329,7 +276,7 @@ def names(scale: Scale) -> list[str]:
 def recipes(
     scale: Scale, faces: datasets.Photographs | None, scenes: datasets.Photographs | None, seed: int = 0
 ) -> list[Recipe]:
-    """Return every recipe of a scale, in the order in which the notebooks need them.
+    """Every recipe of a scale, in the order in which the notebooks need them.
 
     Recipes of faces are left out if ``faces`` is None, and so for scenes.
     """
@@ -341,9 +288,7 @@ def recipes(
         *(photograph_recipe(scale, scenes, part, seed=seed) for part in scene_parts),
         *(c_alpha_recipe(scale, alpha, seed=seed) for alpha in scale.alphas),
         *(c_alpha_recipe(scale, alpha, scale.background_alpha, seed) for alpha in scale.contour_alphas),
-        disks_recipe(scale, seed),
-        ray_recipe(scale, seed),
-        sinusoids_recipe(scale, seed),
+        *(class_recipe(scale, name, seed) for name in ("disks", "ray", "sinusoids")),
         *([] if faces is None else [shuffled_recipe(scale, faces, seed)]),
     ]
 

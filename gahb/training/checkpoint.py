@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from gahb._util.files import read_tensors, set_aside, write_tensors
 from gahb.training.recipe import Recipe
 from gahb.training.step import BalancedWeighting, Weighting, as_float
 
-ARITHMETIC = 3  # raised whenever the bits of a step change: older checkpoints are not resumed
+ARITHMETIC = 4  # raised whenever the bits of a step or the layout change: older checkpoints are not resumed
 
 
 @dataclass
@@ -30,7 +31,7 @@ class State:
     identity: dict[str, Any]
     images_seen: int = 0
     seconds: float = 0.0
-    losses: list[Tensor] = field(default_factory=list)  # of the steps since the last row of the history
+    losses: Tensor = field(default_factory=lambda: torch.zeros(2))  # sum and number since the last row of the history
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -49,14 +50,25 @@ def digest(images: Tensor) -> str:
     return sha.hexdigest()
 
 
+def sketch(images: Tensor) -> list[float]:
+    """Sixteen random projections of a whole set of images: sets that nearly equal have nearly equal sketches.
+
+    With X the set as (N, d), these are ``a^T X b / sqrt(N d)`` for random signs a and b. The mean square of the
+    difference of two sketches estimates that of the images (Johnson & Lindenstrauss, 1984).
+    """
+    flat = torch.cat([as_float(block).float().cpu().flatten(1) for block in images.split(1024)])
+    rng = np.random.RandomState(0)  # whose stream never changes (NEP 19)
+    a, b = (torch.from_numpy(2.0 * rng.randint(0, 2, (n, 16)) - 1).float() for n in flat.shape)
+    return [round(value, 4) for value in ((flat @ b) * a).sum(0).div(flat.numel() ** 0.5).tolist()]
+
+
 def tensors_of(state: State) -> dict[str, Tensor]:
     """The floating-point tensors of a training by name."""
     tensors = {f"net.{key}": value for key, value in state.network.state_dict().items()}
     for index, moments in _optimizer_states(state):
         tensors |= {f"optimizer.{index}.{key}": value for key, value in moments.items()}
-    if state.losses:
-        tensors["losses"] = torch.stack(state.losses)
-    if isinstance(state.weighting, BalancedWeighting) and state.weighting.means is not None:
+    tensors["losses"] = state.losses
+    if isinstance(state.weighting, BalancedWeighting):
         tensors["means"] = state.weighting.means
     return tensors
 
@@ -84,19 +96,18 @@ def resume(state: State) -> None:
             stacklevel=3,
         )
         return
-    device = next(state.network.parameters()).device
     state.network.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
     _load_optimizers(state, tensors)
     state.generator.set_state(tensors["generator"])
-    state.losses = list(tensors["losses"].to(device)) if "losses" in tensors else []
-    if isinstance(state.weighting, BalancedWeighting) and "means" in tensors:
-        state.weighting.means = tensors["means"].to(device)
+    state.losses.copy_(tensors["losses"])
+    if isinstance(state.weighting, BalancedWeighting):
+        state.weighting.means.copy_(tensors["means"])
     for key, value in about["state"].items():
         setattr(state, key, value)
 
 
 def _optimizer_states(state: State) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Number and moments of each parameter that has been moved."""
+    """Number and moments of each parameter that has been updated."""
     for index, parameter in enumerate(state.network.parameters()):
         for optimizer in state.optimizers:
             if parameter in optimizer.state:
@@ -107,8 +118,11 @@ def _load_optimizers(state: State, tensors: dict[str, Tensor]) -> None:
     for index, parameter in enumerate(state.network.parameters()):
         prefix = f"optimizer.{index}."
         moments = {key.removeprefix(prefix): value.clone() for key, value in tensors.items() if key.startswith(prefix)}
-        for key in moments.keys() - {"step"}:  # the memory layout of an undisturbed training: the same arithmetic
+        for key in moments.keys() - {"step"}:  # in the memory layout of an undisturbed training, so that bits repeat
             moments[key] = torch.empty_like(parameter, requires_grad=False).copy_(moments[key])
         for optimizer in state.optimizers if moments else ():  # there are none before the first step
-            if any(parameter is other for other in optimizer.param_groups[0]["params"]):
+            group = optimizer.param_groups[0]
+            if any(parameter is other for other in group["params"]):
+                if group.get("capturable"):
+                    moments["step"] = moments["step"].to(parameter.device)
                 optimizer.state[parameter] = moments

@@ -1,15 +1,14 @@
 """Train networks as jobs of a Slurm cluster, one each, through `submitit`; or, to try it, as processes of this machine.
 
-All nodes must see the store. At its time limit, or when it is preempted, a job queues again and resumes from the
-checkpoint of the last minute; it ends with the same bits as an undisturbed training. Logs are in
-``<store>/jobs/<network>/``.
+All nodes must see the store. A job that is preempted or reaches its time limit queues again and resumes from its
+last checkpoint, with the same result bit for bit. Logs are in ``<store>/jobs/<network>/``.
 """
 
 import math
 import os
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from gahb.training.parallel import Task, missing
 from gahb.training.recipe import Recipe
 
 TIME_LIMIT = 4 * 3600.0  # seconds; short jobs start sooner, and a job queues again after it
+# Since Slurm 22.05 srun no longer takes --cpus-per-task from sbatch: a job would have one core.
+SRUN_CPUS = 'if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi'
 TIMEOUTS = {"slurm": 1_000, "local": 5}  # how often a job queues again; submitit runs a local job 6 times
 
 
@@ -43,9 +44,9 @@ class Training:
         import submitit
 
         environment = submitit.JobEnvironment()
-        torch.set_num_threads(self.threads or int(os.environ.get("SLURM_CPUS_ON_NODE", cores())))
+        torch.set_num_threads(self.threads or min(int(os.environ.get("SLURM_CPUS_ON_NODE", cores())), cores()))
         keep_freed_memory()
-        # Slurm announces a preemption by SIGTERM too, which must not end the job; a local one is stopped by it.
+        # Slurm also announces a preemption by SIGTERM, which must not end the job; a local job is stopped by it.
         stoppable = interruptible() if environment.cluster == "local" else nullcontext()
         with stoppable:
             stores.load_or_train(self.recipe, self.images, self.store, self.device)
@@ -53,7 +54,7 @@ class Training:
             submitted.unlink(missing_ok=True)  # it holds the images, which are no longer needed
 
     def checkpoint(self) -> Any:
-        """What runs when the job has queued again: the same, as the store holds its checkpoint."""
+        """The work of a job that has queued again: the same, as the store holds its checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -70,28 +71,10 @@ def submit(
 ) -> list[Any]:
     """Submit a job for each network that the store lacks and that no job is training.
 
-    Returns at once. Called again, it reports why jobs failed and submits those again.
-
-    Parameters
-    ----------
-    tasks : sequence of (Recipe, Tensor or None)
-        Recipes and their training images; None: those of the recipe's generator.
-    cluster : str
-        ``"slurm"``; or ``"local"``: processes of this machine, all started at once.
-    store : str or Path, optional
-        The store; every node must see it.
-    device : str
-        On the node that runs the job.
-    time_limit : float
-        Seconds after which a job stops with a checkpoint and queues again; Slurm counts whole minutes.
-    options : sequence of str
-        More options of ``sbatch``, such as ``"partition=gpu"`` and ``"gpus-per-node=1"``.
-    echo : callable
-        Takes one line of progress.
-
-    Returns
-    -------
-    list of submitit.Job
+    Returns the jobs without waiting for them. Called again, it reports why jobs failed, and submits those again.
+    ``cluster`` is ``"slurm"``, or ``"local"``: processes of this machine, all started at once. After ``time_limit``
+    seconds a job stops with a checkpoint and queues again; Slurm counts whole minutes. ``options`` are more options of
+    ``sbatch``, such as ``"partition=gpu"``.
     """
     root = Path(store or stores.default_store()).expanduser().absolute()
     lacking = missing(tasks, store, echo)
@@ -100,7 +83,7 @@ def submit(
     queue = _slurm_queue() if cluster == "slurm" else set()
     chosen = [task for task in lacking if not _under_way(task[0], root, queue)]
     for name in sorted({recipe.name for recipe, _ in lacking} - {recipe.name for recipe, _ in chosen}):
-        echo(f"{name} has a job already")
+        echo(f"{name} already has a job")
     threads = max(1, cores() // max(1, len(chosen))) if cluster == "local" else None
     jobs = []
     for recipe, images in chosen:
@@ -109,7 +92,8 @@ def submit(
             echo(f"{recipe.name} FAILED: {reason}")
         executor = _executor(cluster, folder, time_limit, options)
         try:
-            jobs.append(executor.submit(Training(recipe, images, root, device, threads)))
+            with _outside_of_jobs():
+                jobs.append(executor.submit(Training(recipe, images, root, device, threads)))
         except RuntimeError as error:
             raise RuntimeError(f"Slurm refused the job of {recipe.name}: {' '.join(str(error).split())}") from None
         echo(f"{recipe.name} is job {jobs[-1].job_id}")
@@ -117,6 +101,17 @@ def submit(
         hint = "squeue --me lists them, scancel NUMBER stops one" if cluster == "slurm" else "kill NUMBER stops one"
         echo(f"submitted: {len(jobs)}. Logs are in {root / 'jobs'}; {hint}; the same command reports failures")
     return jobs
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Inside, no variable of the job that submits reaches the new one; what users and sites set for sbatch stays."""
+    from submitit.helpers import clean_env
+
+    kept = {name: value for name, value in os.environ.items() if name.startswith("SBATCH_") or name == "SLURM_CONF"}
+    with clean_env():
+        os.environ.update(kept)
+        yield
 
 
 def _executor(cluster: str, folder: Path, time_limit: float, options: Sequence[str]) -> Any:
@@ -131,6 +126,7 @@ def _executor(cluster: str, folder: Path, time_limit: float, options: Sequence[s
         pairs = (option.partition("=") for option in options)
         others: dict[str, Any] = {"requeue": True} | {name: value or True for name, _, value in pairs}
         settings |= {"time": math.ceil(time_limit / 60), "job_name": folder.name, "additional_parameters": others}
+        settings["setup"] = [SRUN_CPUS]
     else:
         settings["timeout_min"] = time_limit / 60
     made = kind(folder, max_num_timeout=TIMEOUTS[cluster])
@@ -144,7 +140,7 @@ def _slurm_queue() -> set[str]:
     try:
         return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     except FileNotFoundError:
-        raise RuntimeError("there is no Slurm here: squeue is not found; leave --cluster slurm out") from None
+        raise RuntimeError("there is no Slurm here: squeue is not found; leave out --cluster slurm") from None
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"Slurm does not answer: {' '.join(error.stderr.split())}") from None
 
@@ -156,12 +152,12 @@ def _under_way(recipe: Recipe, root: Path, queue: set[str]) -> bool:
 
 
 def _failure(folder: Path) -> str | None:
-    """Why the last job of a network ended, the last line of its log; None if there was none."""
+    """Why the last job of a network ended: the last line of its log; None if there was no job."""
     logs = sorted(folder.glob("*_0_log.out"), key=lambda file: file.stat().st_mtime)
     if not logs:
         return None
     lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # srun gives only its status
+    said = [line for line in lines if line.strip() and not line.startswith("srun: ")]  # srun gives only a status
     return f"job {_number(logs[-1])}: {said[-1] if said else 'it wrote nothing'} (log: {logs[-1]})"
 
 

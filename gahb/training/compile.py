@@ -22,11 +22,11 @@ def is_compiled(recipe: Recipe, device: torch.device) -> bool:
 @functools.cache
 def works(device: torch.device) -> bool:
     """Whether torch.compile works here, found by compiling something small; one line of warning if not."""
-    small = compiled(torch.square, device)
     try:
+        small = compiled(torch.square)
         with warnings.catch_warnings(action="ignore"):  # torch imports deprecated parts of itself
             small(torch.ones(8, device=device))
-    except Exception as error:  # no compiler, a broken one, no headers, no Triton: each raises its own error
+    except Exception as error:  # no compiler, a broken one, no headers, no Triton, no user name: each its own error
         reason = " ".join(str(error).split())[:120]
         warnings.warn(
             f"training without torch.compile, which does not work here ({reason}); install a C++ compiler such as g++",
@@ -36,15 +36,11 @@ def works(device: torch.device) -> bool:
     return True
 
 
-def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a whole function, separately for each shape, without tuning by timings, so that bits repeat.
 
     Values computed once per channel are stored (``realize_reads_threshold``), not recomputed at each pixel. On a GPU
-    the kernels are launched together as a CUDA graph.
+    the whole step is one graph (:mod:`gahb.training.graph`), so that a part of it needs none of its own.
     """
-    options: dict[str, Any] = {
-        "deterministic": True,
-        "realize_reads_threshold": 1,
-        "triton.cudagraphs": device.type == "cuda",
-    }
+    options: dict[str, Any] = {"deterministic": True, "realize_reads_threshold": 1, "triton.cudagraphs": False}
     return torch.compile(function, fullgraph=True, dynamic=False, options=options)

@@ -1,7 +1,7 @@
 """The training loop: steps, a history, and checkpoints.
 
-All random numbers come from one generator whose state is in the checkpoint. Signals are answered and checkpoints
-written between two steps, so that an interrupted training ends with the same weights as an undisturbed one.
+All random numbers come from one generator whose state is in the checkpoint. Signals are handled and checkpoints
+written between steps, so that an interrupted training ends with the same weights as an undisturbed one.
 """
 
 import inspect
@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,9 +25,10 @@ from gahb.denoisers import NETWORKS
 from gahb.training import checkpoint as checkpoints
 from gahb.training.checkpoint import State
 from gahb.training.compile import compiled, is_compiled
-from gahb.training.optimizers import optimizers
+from gahb.training.graph import captured
+from gahb.training.optimizers import optimizers, set_learning_rate
 from gahb.training.recipe import Recipe
-from gahb.training.step import step, weighting_of
+from gahb.training.step import learning_rate, step, weighting_of
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -78,10 +80,8 @@ def train(
 
     Raises
     ------
-    TrainingStopped
-        At the time limit.
-    TrainingFailed
-        If the loss, a weight or a statistic is not finite.
+    TrainingStopped, TrainingFailed
+        At the time limit; if the loss, a weight or a statistic is not finite.
     KeyboardInterrupt
         After the step under way, with a checkpoint; at once, without one, at a second signal.
     """
@@ -98,8 +98,8 @@ def train(
         try:
             _loop(state, denoiser, images.to(device).contiguous(), signals, deadline, progress)
         except KeyboardInterrupt:
-            if not signals.forced:  # then a step may be half done, and the last checkpoint stays
-                with suppress(TrainingFailed):  # it stays then, too
+            if not signals.forced:  # otherwise a step may be half done, and the last checkpoint is kept
+                with suppress(TrainingFailed):  # which also keeps the last checkpoint
                     _save(state)
             raise
     network = state.network.eval()
@@ -115,18 +115,19 @@ def _loop(
     deadline: float,
     progress: bool,
 ) -> None:
-    """Step until all images are seen; report a hundred times, save once a minute, answer signals between two steps."""
+    """Step until all images are seen; report a hundred times, save once a minute, handle signals between steps."""
     recipe, batch = state.recipe, state.recipe.batch_size
     total = math.ceil(recipe.images_seen / batch) * batch
     last = saved = time.monotonic()
     state.network.train()
+    advance: Callable[[], object] = partial(take_step, state, denoiser, images)
+    if images.device.type == "cuda":
+        advance = captured(partial(take_step, state, denoiser, images), state)
     with progress_bar(total, state.images_seen, recipe.name, progress) as bar:
         while state.images_seen < total:
             signals.deliver()
-            value = step(
-                recipe, denoiser, images, state.optimizers, state.weighting, state.generator, state.images_seen
-            )
-            state.losses.append(value)
+            set_learning_rate(state.optimizers, learning_rate(recipe, state.images_seen))
+            advance()
             state.images_seen += batch
             now = time.monotonic()
             state.seconds += now - last
@@ -148,18 +149,25 @@ def _loop(
     signals.deliver()
 
 
+def take_step(state: State, denoiser: Callable[[Tensor], Tensor], images: Tensor) -> None:
+    """One step at the present learning rate; its loss is added to ``state.losses``."""
+    value = step(state.recipe, denoiser, images, state.optimizers, state.weighting, state.generator)
+    state.losses.add_(torch.stack((value, torch.ones_like(value))))
+
+
 def _report(state: State) -> None:
     """Add a row to the history."""
-    loss = float(torch.stack(state.losses).mean())
+    total, count = state.losses.tolist()
+    loss = total / count
     if not math.isfinite(loss):
         _fail(state, f"its loss became {loss}")
-    rate = state.optimizers[0].param_groups[0]["lr"]
+    rate = float(state.optimizers[0].param_groups[0]["lr"])
     state.history.append({"images": state.images_seen, "loss": loss, "learning_rate": rate, "seconds": state.seconds})
-    state.losses = []
+    state.losses.zero_()
 
 
 def _save(state: State) -> None:
-    """Write the checkpoint; one that is not finite never replaces a good one."""
+    """Write the checkpoint, unless a value is not finite: a good one is never replaced by a bad one."""
     _require_finite(state)
     checkpoints.save(state)
 
@@ -207,12 +215,13 @@ def start(
         recipe,
         network,
         optimizers(network, recipe.optimizer, recipe.learning_rate),
-        weighting_of(recipe),
+        weighting_of(recipe, device),
         torch.Generator(device).manual_seed(recipe.seed),
         path,
         checkpoints.identity(recipe, images, device, bfloat16, fused) if path else {},
+        losses=torch.zeros(2, device=device),
     )
-    function = compiled(network, device) if fused else network
+    function = compiled(network) if fused else network
 
     def denoiser(y: Tensor) -> Tensor:
         # Without the cache: inside another autocast it would keep the weights of the first step.

@@ -16,19 +16,10 @@ class Muon(torch.optim.Optimizer):
     K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with the step size of Liu et
     al., "Muon is scalable for LLM training" (2025). A convolution (out, in, h, w) is the matrix (out, in h w).
     ``torch.optim.Muon`` takes only matrices and computes in bfloat16, which many CPUs emulate; this one computes in
-    float32.
-
-    Parameters
-    ----------
-    parameters : iterable of Tensor
-        Weights of two dimensions or more.
-    lr : float
-        Learning rate, on Adam's scale.
-    momentum : float
-        Nesterov's.
+    float32. ``lr`` is on Adam's scale, ``momentum`` is Nesterov's.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float | Tensor = 1e-3, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -39,7 +30,7 @@ class Muon(torch.optim.Optimizer):
             for shape in dict.fromkeys(weight.shape for weight in weights):
                 self._step([weight for weight in weights if weight.shape == shape], **group)
 
-    def _step(self, weights: list[Tensor], lr: float, momentum: float, **group: Any) -> None:
+    def _step(self, weights: list[Tensor], lr: float | Tensor, momentum: float, **group: Any) -> None:
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
@@ -50,7 +41,10 @@ class Muon(torch.optim.Optimizer):
         steps = orthogonalized(torch.stack([step.flatten(1) for step in steps]))
         size = lr * RMS * max(steps.shape[1:]) ** 0.5
         steps = [step.view_as(weight) for step, weight in zip(steps, weights, strict=True)]
-        torch._foreach_add_(weights, steps, alpha=-size)
+        if isinstance(size, Tensor):
+            torch._foreach_sub_(weights, torch._foreach_mul(steps, size))
+        else:
+            torch._foreach_add_(weights, steps, alpha=-size)
 
 
 def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
@@ -76,11 +70,23 @@ def optimizers(network: nn.Module, name: str, learning_rate: float) -> list[torc
     """The optimizers of a network's parameters.
 
     ``"adam"``: one for all. ``"muon"``: Muon for the weights between hidden channels, Adam for the others (the first
-    and last convolution, and gains).
+    and last convolution, and gains). On a GPU the learning rate and the number of steps are tensors, for CUDA graphs.
     """
     parameters, image_channels = list(network.parameters()), cast(int, network.in_channels)
+    on_gpu = parameters[0].device.type == "cuda"
+    rate = torch.tensor(learning_rate, device=parameters[0].device) if on_gpu else learning_rate
     hidden = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) > image_channels]
     if name == "adam" or not hidden:
-        return [torch.optim.Adam(parameters, lr=learning_rate)]
+        return [torch.optim.Adam(parameters, lr=rate, capturable=on_gpu)]
     others = [p for p in parameters if all(p is not h for h in hidden)]
-    return [Muon(hidden, lr=learning_rate), torch.optim.Adam(others, lr=learning_rate)]
+    return [Muon(hidden, lr=rate), torch.optim.Adam(others, lr=rate, capturable=on_gpu)]
+
+
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
+    """Set the learning rate of the next step."""
+    for optimizer in optimizers:
+        group = optimizer.param_groups[0]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate

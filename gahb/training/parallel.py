@@ -39,40 +39,18 @@ def train_all(
     time_limit: float | None = None,
     echo: Callable[[str], object] = print,
 ) -> bool:
-    """Train the networks that the store lacks; at the time limit stop with checkpoints.
+    """Train the networks that the store lacks, in ``jobs`` processes at once; return whether all are there now.
 
-    Parameters
-    ----------
-    tasks : sequence of (Recipe, Tensor or None)
-        Recipes and their training images.
-    store : str or Path, optional
-        The store.
-    device : str
-    jobs : int
-        Number of processes that train at once, with equally many cores each.
-    time_limit : float, optional
-        Seconds, for all together.
-    echo : callable
-        Takes one line of progress.
-
-    Returns
-    -------
-    bool
-        Whether all are in the store now; False at the time limit.
-
-    Raises
-    ------
-    RuntimeError
-        If a training failed, after the others have ended, or if a process died.
+    After ``time_limit`` seconds in all, the trainings stop with checkpoints. A training that fails is a RuntimeError,
+    raised after the others have ended.
     """
     deadline = None if time_limit is None else time.time() + time_limit
     lacking = missing(tasks, store, echo)
     jobs = min(jobs, len(lacking))
     arguments = [(task, store, device, deadline, jobs <= 1) for task in lacking]
     with interruptible():
-        outcomes = in_processes(_train_one, arguments, jobs) if jobs > 1 else (_train_one(*each) for each in arguments)
         endings = []
-        for ending, line in outcomes:
+        for ending, line in in_processes(_train_one, arguments, jobs):
             endings.append(ending)
             echo(line)
     failed = endings.count("failed")
@@ -91,16 +69,19 @@ def _train_one(task: Task, store: str | Path | None, device: str, deadline: floa
         stores.load_or_train(recipe, images, store, device, progress, left)
     except TrainingStopped as stopped:
         return "stopped", str(stopped)
-    except TrainingFailed as error:  # of this network alone; a full disk, say, would end them all
+    except TrainingFailed as error:  # only this network's; an error such as a full disk ends them all
         return "failed", f"{recipe.name} FAILED: {error}"
     return "done", f"{stores.identity(recipe)} trained in {time.monotonic() - begun:.0f} s"
 
 
 def in_processes(function: Callable[..., Result], arguments: Sequence[tuple], jobs: int) -> Iterator[Result]:
-    """Results of ``function(*each)`` as they end, in ``jobs`` processes that divide the cores among them.
+    """Results of ``function(*each)`` as they end, in ``jobs`` processes that share the cores; in this one if it is 1.
 
     If the caller is interrupted, the processes are ended by SIGTERM, which raises KeyboardInterrupt in them.
     """
+    if jobs <= 1:
+        yield from (function(*each) for each in arguments)
+        return
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch can hang
     with ProcessPoolExecutor(jobs, context, _begin, (max(1, cores() // jobs),)) as pool:
         with deaf_to_ctrl_c():

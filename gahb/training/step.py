@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gahb.training.recipe import Recipe
 
@@ -25,30 +24,14 @@ def step(
     optimizers: list[torch.optim.Optimizer],
     weighting: Weighting,
     generator: torch.Generator,
-    images_seen: int,
 ) -> Tensor:
-    """Draw a batch, and move the weights along the gradient of its loss.
+    """Draw a batch of the training images (N, C, H, W), and move the weights against the gradient of its loss.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    denoiser : callable
-        The network in training mode, perhaps compiled.
-    images : Tensor (N, C, H, W)
-        All training images, uint8 or float32 in [0, 1], on the device of the network.
-    optimizers, weighting, generator
-        Of the training; a step changes their state.
-    images_seen : int
-        Number of images in the steps before this one.
-
-    Returns
-    -------
-    Tensor ()
-        Loss per pixel for the history; for a balanced loss, which stays near 1, the plain squared error.
+    Changes the state of the optimizers, the weighting and the generator. Returns the loss per pixel for the history; a
+    balanced loss stays near 1, so that the plain squared error is returned in its place. Nothing here waits for the
+    device or depends on the step's number, so that a GPU can replay it as one graph.
     """
     batch, sigma, noise = draw_batch(recipe, images, generator)
-    for optimizer in optimizers:
-        optimizer.param_groups[0]["lr"] = learning_rate(recipe, images_seen)
     value, errors = loss(denoiser, batch, sigma, noise, weighting)
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -62,25 +45,10 @@ def step(
 def loss(
     denoiser: Callable[[Tensor], Tensor], images: Tensor, sigma: Tensor, noise: Tensor, weighting: Weighting
 ) -> tuple[Tensor, Tensor]:
-    """Weighted squared error of a batch, and the error of each image.
+    """Mean over a batch of w norm(x - f(x + sigma z))^2, and norm(x - f(x + sigma z))^2 of each image, detached.
 
-    Parameters
-    ----------
-    denoiser : callable
-        f(y).
-    images, noise : Tensor (B, C, H, W)
-        Clean images, intensities in [0, 1], and standard normal noise.
-    sigma : Tensor (B,)
-        Noise level of each image, intensities.
-    weighting : callable
-        (errors, sigma) -> weights, each of shape (B,).
-
-    Returns
-    -------
-    loss : Tensor ()
-        Mean of weight * norm(x - f(x + sigma z))^2.
-    errors : Tensor (B,)
-        norm(x - f(x + sigma z))^2, detached.
+    x are clean images (B, C, H, W), intensities in [0, 1], z standard normal noise, and sigma (B,) the noise levels.
+    The weights w (B,) are ``weighting(errors, sigma)``.
     """
     noisy = (images + sigma[:, None, None, None] * noise).contiguous(memory_format=torch.channels_last)
     errors = (images - denoiser(noisy).float()).square().sum((1, 2, 3))
@@ -90,28 +58,28 @@ def loss(
 class BalancedWeighting:
     """Weights 1 / (running mean of the errors at that noise level), so that each level contributes equally.
 
-    ``means`` (LEVELS,), from the largest noise down, are None before the first batch.
+    ``means`` (LEVELS,), from the largest noise down, are -1 before the first batch, whose mean then takes their place.
     """
 
-    def __init__(self, sigma_max: float) -> None:
+    def __init__(self, sigma_max: float, device: torch.device | str = "cpu") -> None:
         self.sigma_max = sigma_max
-        self.means: Tensor | None = None
+        self.means = torch.full((LEVELS,), -1.0, device=device)
 
     def __call__(self, errors: Tensor, sigma: Tensor) -> Tensor:
         """Weights (B,) by the means before this batch, which is then counted in."""
-        means = errors.mean().expand(LEVELS) if self.means is None else self.means
+        means = torch.where(self.means < 0, errors.mean(), self.means)
         level = (sigma / self.sigma_max).log10().mul(-20 / LEVEL_DB).long().clamp(0, LEVELS - 1)
-        members = F.one_hot(level, LEVELS).to(errors)
+        members = (level[:, None] == torch.arange(LEVELS, device=level.device)).to(errors)
         count, total = members.sum(0), errors @ members
         old = (1 - MOMENTUM) ** count
-        self.means = means * old + total / count.clamp_min(1) * (1 - old)
+        self.means.copy_(means * old + total / count.clamp_min(1) * (1 - old))
         return 1 / means[level]
 
 
-def weighting_of(recipe: Recipe) -> Weighting:
+def weighting_of(recipe: Recipe, device: torch.device | str = "cpu") -> Weighting:
     """The weighting of a recipe: balanced, or sigma^-p."""
     if recipe.loss_weighting == "balanced":
-        return BalancedWeighting(recipe.sigma_max)
+        return BalancedWeighting(recipe.sigma_max, device)
     power = float(recipe.loss_weighting)
     return lambda errors, sigma: sigma**-power
 
