@@ -5,6 +5,7 @@ for each image, are in :mod:`gahb.bandlets`; their settings are chosen here in t
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,7 @@ def chosen_errors(
     found = []
     for sigma in checks.sigmas(sigmas):
         option = best_option(denoise, options, train, sigma, seed + 1)
-        found.append(squared_errors(lambda y, s=sigma, o=option: denoise(y, s, **o), images, sigma, seed).numpy())
+        found.append(squared_errors(partial(denoise, sigma=sigma, **option), images, sigma, seed).numpy())
     return np.concatenate(found)
 
 

@@ -352,7 +352,7 @@ FILES = {"load_released", "load_or_train"}  # tested with the files that they re
 
 
 def public_names():
-    for module in (gahb, datasets, optimal, stats, metrics, bases, rivals):
+    for module in (gahb, datasets, optimal, stats, metrics, bases, rivals, oracle):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")

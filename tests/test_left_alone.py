@@ -6,7 +6,7 @@ import torch
 from helpers import NETWORKS, draw, network
 
 import gahb
-from gahb import bases, datasets, metrics, oracle, stats
+from gahb import bases, datasets, metrics, oracle, rivals, stats
 from gahb.denoisers import BiasFreeBatchNorm
 from gahb.jacobians import divergence
 
