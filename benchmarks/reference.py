@@ -1,6 +1,9 @@
 """A plain implementation of each thing, written from the paper without regard to speed; `bench.py` compares with it."""
 
+import itertools
+
 import numpy as np
+import pywt
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -82,6 +85,44 @@ def nearest(images, train):
         similarity = (train.flatten(1) * x).sum(1) / (train.flatten(1).norm(dim=1) * x.norm())
         found.append(int(similarity.argmax()))
     return torch.tensor(found)
+
+
+def bandlets(image, sigma, matrices, wavelet="db2", levels=4):
+    """An image (size, size) thresholded at 3 sigma in its best bandlet basis, square after square, all directions.
+
+    ``matrices`` holds the Alpert transforms by the side of the squares, the identity first.
+    """
+    approximation, *details = pywt.wavedec2(image, wavelet, "periodization", levels)
+    scales = [tuple(_band(band, 3 * sigma, matrices) for band in scale) for scale in details]
+    return pywt.waverec2([approximation, *scales], wavelet, "periodization")
+
+
+def _band(band, threshold, matrices):
+    side, out = min(len(band), max(matrices)), band.copy()
+    for top in range(0, len(band), side):
+        for left in range(0, len(band), side):
+            square = (slice(top, top + side), slice(left, left + side))
+            out[square] = _best_square(band[square], threshold, matrices)[1]
+    return out
+
+
+def _best_square(square, threshold, matrices):
+    """The least cost over directions and smaller squares, and the thresholded square."""
+    half = len(square) // 2
+    if half in matrices:
+        cost, out = 0, np.empty_like(square)
+        for part in itertools.product((slice(half), slice(half, None)), repeat=2):
+            more, out[part] = _best_square(square[part], threshold, matrices)
+            cost += more
+    else:
+        cost, out = (np.minimum(square**2, threshold**2)).sum(), np.where(np.abs(square) > threshold, square, 0)
+    for matrix in matrices[len(square)][1:]:
+        coefficients = matrix @ square.ravel()
+        directed = np.minimum(coefficients**2, threshold**2).sum() + threshold**2
+        if directed < cost:
+            kept = np.where(np.abs(coefficients) > threshold, coefficients, 0)
+            cost, out = directed, (matrix.T @ kept).reshape(square.shape)
+    return cost, out
 
 
 def c_alpha(n, size, alpha, seed=0):

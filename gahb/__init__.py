@@ -7,6 +7,7 @@ noise levels sigma in the same units, PSNR in dB with peak 1. A wrong argument r
 or TypeError that names the argument, what was given and what is expected.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ from gahb.sampling import Samples, gaussian_noise, karras_sigmas, probability_fl
 from gahb.training import Recipe, load_or_train, train
 
 if TYPE_CHECKING:
+    from gahb import bandlets, oracle, rivals
     from gahb.bases import Analysis, analyse
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "adapt",
     "adaptive_basis",
     "analyse",
+    "bandlets",
     "cosine_similarity",
     "datasets",
     "gaussian_noise",
@@ -42,9 +45,11 @@ __all__ = [
     "load_released",
     "nearest",
     "optimal",
+    "oracle",
     "probability_flow",
     "psnr",
     "psnr_curve",
+    "rivals",
     "sample",
     "stein_risk",
     "train",
@@ -57,6 +62,8 @@ def __getattr__(name: str) -> object:
         from gahb import bases
 
         return getattr(bases, name)
+    if name in ("bandlets", "rivals", "oracle"):
+        return import_module(f"gahb.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gahb import _alpert
 from gahb._util import checks
 
 BLOCK = 2**18  # pixels processed at once; their coefficients along all directions take up to 100 MB
@@ -105,10 +106,22 @@ class BandletBasis:
             raise ValueError(f"k must be at most the number of pixels, {len(flat)}, got {k}")
         largest = flat.abs().sort(descending=True, stable=True).indices[:k]
         units = flat.new_zeros(k, len(flat)).scatter_(1, largest[:, None], 1).view(k, *self.coefficients.shape)
-        plan = _plan(self.dictionary, _working(units))
-        side, direction = self.geometry.side, self.geometry.direction
-        images = [_synthesis(_working(block), side, direction, plan) for block in _blocks(units)]
-        return torch.cat(images).to(flat)
+        return torch.cat([self._images(_working(block)) for block in _blocks(units)]).to(flat)
+
+    def transform(self, image: Tensor) -> Tensor:
+        """Coefficients of another image (1, H, W) or (1, 1, H, W) in this basis, (H, W)."""
+        image = checks.one_image(image, "image")[:, 0]
+        if image.shape[1:] != self.coefficients.shape:
+            size = tuple(self.coefficients.shape)
+            raise ValueError(f"image must have the size of the basis, {size}, got {tuple(image.shape[1:])}")
+        working = _working(image).to(self.coefficients.device)
+        nothing = torch.zeros_like(working, requires_grad=True)
+        with torch.enable_grad():  # the inverse of an orthogonal map is its transpose, which autograd knows
+            return torch.autograd.grad(self._images(nothing), nothing, working)[0][0].to(image.dtype)
+
+    def _images(self, coefficients: Tensor) -> Tensor:
+        plan = _plan(self.dictionary, coefficients)
+        return _synthesis(coefficients, self.geometry.side, self.geometry.direction, plan)
 
 
 def best_basis(
@@ -138,7 +151,7 @@ def best_basis(
     image = checks.one_image(image, "image")
     if image.shape[1] != 1:
         raise ValueError(f"image must have one channel, got {image.shape[1]}; give each channel by itself")
-    threshold, penalty = _at_least_zero(threshold, "threshold"), _at_least_zero(penalty, "penalty")
+    threshold, penalty = checks.at_least_zero(threshold, "threshold"), checks.at_least_zero(penalty, "penalty")
     dictionary = dictionary or Dictionary()
     working = _working(image[:, 0])
     plan = _plan(dictionary, working)
@@ -172,8 +185,8 @@ def denoise(
     soft : bool
         Whether coefficients above T are also reduced by T.
     spins : int
-        Cycle spinning (Coifman & Donoho, 1995): average over all shifts by 0 to spins - 1 pixels along rows and
-        columns, in spins^2 times the time.
+        Cycle spinning (Coifman & Donoho, 1995): average over spins^2 shifts, in spins^2 times the time. They are by all
+        pairs of pixels modulo ``spins``, and spread over spins^2 pixels, for the coarser scales.
     penalty : float
         Price of a direction, as in :func:`best_basis`.
     dictionary : Dictionary, optional
@@ -185,29 +198,24 @@ def denoise(
         Intensities.
     """
     checks.images(noisy, "noisy")
-    cut = _at_least_zero(threshold, "threshold") * float(checks.positive(sigma, "sigma"))
-    penalty = _at_least_zero(penalty, "penalty")
-    shifts = [(i, j) for i in range(checks.count(spins, "spins")) for j in range(spins)]
+    cut = checks.at_least_zero(threshold, "threshold") * float(checks.positive(sigma, "sigma"))
+    penalty = checks.at_least_zero(penalty, "penalty")
+    shifts = [(i + spins * j, j + spins * i) for i in range(checks.count(spins, "spins")) for j in range(spins)]
     images = _working(noisy.flatten(0, 1))
     plan = _plan(dictionary or Dictionary(), images)
 
-    def once(block: Tensor, shift: tuple[int, int]) -> Tensor:
-        wavelets = _wavelet_transform(block.roll(shift, (-2, -1)), plan)
-        coefficients, side, direction = _adapt(wavelets, cut, penalty, plan)
+    def once(block: Tensor) -> Tensor:
+        coefficients, side, direction = _adapt(_wavelet_transform(block, plan), cut, penalty, plan)
         size = coefficients.abs()
         kept = coefficients.sign() * (size - cut).clamp(min=0) if soft else coefficients * (size > cut)
         height, width = (len(matrix) // 2 for matrix in plan.wavelets[-1])
         kept[..., :height, :width] = coefficients[..., :height, :width]
-        return _synthesis(kept, side, direction, plan).roll((-shift[0], -shift[1]), (-2, -1))
+        return _synthesis(kept, side, direction, plan)
 
-    sums = [sum((once(block, shift) for shift in shifts), torch.zeros_like(block)) for block in _blocks(images)]
-    return (torch.cat(sums) / len(shifts)).view(noisy.shape).to(noisy)
-
-
-def _at_least_zero(value: float, name: str) -> float:
-    if checks.number(value, name) < 0:
-        raise ValueError(f"{name} must be at least 0, got {value!r}")
-    return float(value)
+    shifted = torch.cat([images.roll(shift, (-2, -1)) for shift in shifts])
+    denoised = torch.cat([once(block) for block in _blocks(shifted)]).split(len(images))
+    back = [block.roll((-i, -j), (-2, -1)) for block, (i, j) in zip(denoised, shifts, strict=True)]
+    return (sum(back, torch.zeros_like(images)) / len(shifts)).view(noisy.shape).to(noisy)
 
 
 def _working(images: Tensor) -> Tensor:
@@ -238,7 +246,7 @@ def _plan(dictionary: Dictionary, images: Tensor) -> _Plan:
         size = f"{shape[0]} x {shape[1]}"
         raise ValueError(f"2^levels = {2**levels} must divide height and width, got {size}; crop, or take fewer levels")
     wavelets, subbands = [], []
-    alpert = {side: torch.from_numpy(_alpert(side, dictionary.order)).to(images) for side in dictionary.sides}
+    alpert = {side: torch.from_numpy(_alpert.matrices(side, dictionary.order)).to(images) for side in dictionary.sides}
     for level in range(levels):
         wavelets.append([torch.from_numpy(_filters(n >> level, dictionary.wavelet)).to(images) for n in shape])
         h, w = (n >> level + 1 for n in shape)
@@ -335,52 +343,3 @@ def _squares(band: Tensor, side: int) -> Tensor:
 def _whole(squares: Tensor, side: int) -> Tensor:
     """The inverse of :func:`_squares`."""
     return squares.unflatten(-1, (side, side)).transpose(-3, -2).flatten(-2).flatten(-3, -2)
-
-
-@cache
-def _alpert(side: int, order: int) -> np.ndarray:
-    """The identity, then the Alpert transforms along all directions: (1 + 2 side, side^2, side^2), vectors in rows."""
-    half = np.stack([_multiwavelets(side, np.pi / 2 * k / side, order) for k in range(side)])
-    turned = np.rot90(half.reshape(side, -1, side, side), axes=(-2, -1)).reshape(half.shape)
-    return np.concatenate([np.eye(side**2)[None], half, turned])
-
-
-def _multiwavelets(side: int, angle: float, order: int) -> np.ndarray:
-    """The Alpert transform of a square along one direction, (side^2, side^2); vectors in rows, the coarsest first.
-
-    The points, ordered across the direction, are halved again and again: into bands along it. On each part the
-    scaling functions span the polynomials of degree below ``order`` in the coordinate along the direction; the
-    wavelets complete them to the span of the scaling functions of both halves.
-    """
-    rows, columns = np.mgrid[:side, :side].reshape(2, -1) - (side - 1) / 2
-    along = columns * np.cos(angle) - rows * np.sin(angle)
-    across = columns * np.sin(angle) + rows * np.cos(angle)
-    polynomials = (2 / side * along[:, None]) ** np.arange(order)
-    wavelets = []
-
-    def scaling(points: np.ndarray) -> np.ndarray:
-        if len(points) == 1:
-            return np.eye(side**2)[:, points]
-        halves = np.split(points, 2)
-        parts = np.hstack([scaling(half) for half in halves])
-        sign = np.zeros((side**2, 1))
-        sign[halves[0]], sign[halves[1]] = 1, -1
-        own = _orthonormal(parts.T @ polynomials)
-        both = _orthonormal(np.hstack([own, parts.T @ (sign * polynomials)]))
-        wavelets.append(parts @ both[:, own.shape[1] :])
-        return parts @ own
-
-    coarsest = scaling(np.lexsort((along, across.round(9))))  # equal positions compare as equal
-    return np.hstack([coarsest, *reversed(wavelets)]).T
-
-
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    """Orthonormal columns by Gram-Schmidt; those that depend on earlier ones are left out."""
-    basis = np.zeros((len(columns), 0))
-    for column in columns.T:
-        rest = column
-        for _ in range(2):  # the second pass removes what rounding left
-            rest = rest - basis @ (basis.T @ rest)
-        if np.linalg.norm(rest) > 1e-6 * np.linalg.norm(column):
-            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
-    return basis

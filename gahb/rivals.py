@@ -1,8 +1,11 @@
-"""Rivals of an adaptive basis (Section 3.1): one basis for all images, with thresholds or an oracle.
+"""Rivals of an adaptive basis (Section 3.1): thresholds in one basis for all images, chosen on training images.
 
-Bases are arrays (k, size, size) of orthonormal vectors, for images of one channel.
+Bases are arrays (k, size, size) of orthonormal vectors, for images of one channel. Bandlets, whose basis is chosen
+for each image, are in :mod:`gahb.bandlets`; their settings are chosen here in the same way.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,34 +15,26 @@ from numpy.typing import ArrayLike
 from scipy import fft
 from torch import Tensor
 
-from gahb import stats
+from gahb import bandlets
 from gahb._util import checks
-from gahb.denoisers import Denoiser
-from gahb.jacobians import adaptive_basis
+from gahb.metrics import squared_errors
 from gahb.sampling import gaussian_noise
 
 WAVELETS = ("haar", "db2", "db4", "sym4")
-THRESHOLDS = (1.0, 2.0, 2.5, 3.0, 3.5, 4.0)
-
-
-def oracle_error(coefficients: ArrayLike, sigma: float) -> float:
-    """Eq. 12: sum_k sigma^2 c_k^2 / (c_k^2 + sigma^2), the least error of a diagonal denoiser that knows x.
-
-    Parameters
-    ----------
-    coefficients : array (K,)
-        c_k = <x, e_k> of the clean image.
-    sigma : float
-        Noise level, intensities.
-
-    Returns
-    -------
-    float
-        Squared error, a sum over the pixels.
-    """
-    c2 = checks.array(coefficients, "coefficients", 1) ** 2
-    checks.positive(sigma, "sigma")
-    return float((sigma**2 * c2 / (c2 + sigma**2)).sum())
+HARD, SOFT = ({"soft": soft} for soft in (False, True))
+WAVELET_OPTIONS = [
+    kind | {"threshold": threshold, "wavelet": wavelet}
+    for wavelet in WAVELETS
+    for kind, thresholds in ((HARD, (2.5, 3.0, 3.5, 4.0)), (SOFT, (1.0, 1.5)))
+    for threshold in thresholds
+]
+BANDLET_OPTIONS = [  # squares of 16 gain less than 0.1 dB and take as long as all others
+    {"threshold": threshold, "spins": 4, "dictionary": bandlets.Dictionary(wavelet, sides=(4, 8))}
+    for wavelet in ("haar", "db2")
+    for threshold in (3.0, 3.5, 4.0)
+]
+BLOCK = 2**18  # pixels transformed at once; their wavelets take about 50 MB
+Options = Sequence[dict[str, Any]]  # arguments of a rival, from which the best are chosen
 
 
 def dct_basis(size: int, k: int) -> np.ndarray:
@@ -79,7 +74,7 @@ def pca_basis(train: Tensor, k: int) -> np.ndarray:
     ndarray (k, size, size)
         Orthonormal; beyond the rank of the training set, directions that it does not determine.
     """
-    flat = _square(train, "train").flatten(1).double().cpu()
+    flat = checks.square(train, "train").flatten(1).double().cpu()
     if checks.count(k, "k") > flat.shape[1]:
         raise ValueError(f"k must be at most the number of pixels {flat.shape[1]}, got {k}")
     flat = flat - flat.mean(0)
@@ -87,99 +82,46 @@ def pca_basis(train: Tensor, k: int) -> np.ndarray:
     return vectors.T.flip(0)[:k].reshape(k, *train.shape[-2:]).numpy()
 
 
-def wavelet_basis(size: int, wavelet: str) -> np.ndarray:
-    """The orthogonal wavelets of periodic images.
+def basis_denoise(noisy: Tensor, sigma: float, basis: ArrayLike, threshold: float = 3.0, soft: bool = False) -> Tensor:
+    """Denoise by thresholding the coefficients in a fixed basis, such as :func:`dct_basis` or :func:`pca_basis`.
 
     Parameters
     ----------
-    size : int
-        Height and width, pixels; halved as often as it is even.
-    wavelet : str
-        An orthogonal wavelet of PyWavelets.
-
-    Returns
-    -------
-    ndarray (size^2, size, size)
-        Orthonormal; from the coarsest scale to the finest.
-    """
-    _orthogonal(wavelet)
-    d = checks.count(size, "size") ** 2
-    coarse, parts = np.eye(d).reshape(d, size, size), []  # the transforms of all unit images
-    while coarse.shape[-1] % 2 == 0:
-        coarse, details = pywt.dwt2(coarse, wavelet, mode="periodization", axes=(-2, -1))
-        parts += [part.reshape(d, -1) for part in details]
-    return np.concatenate([coarse.reshape(d, -1), *parts[::-1]], axis=1).T.reshape(d, size, size)
-
-
-def oracle_errors(
-    denoiser: Denoiser, images: Tensor, sigma: float, train: Tensor, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Oracle errors (Eq. 12) of images in the adaptive basis and in fixed bases.
-
-    The adaptive basis is computed from another noisy copy of the image: Eq. 11 to 13 are about bases that do not
-    depend on the noise.
-
-    Parameters
-    ----------
-    denoiser : callable
-        f(y).
-    images : Tensor (B, 1, size, size)
-        Clean images, intensities in [0, 1].
+    noisy : Tensor (B, C, size, size)
+        Intensities. Half precision is computed in single precision.
     sigma : float
         Noise level, intensities.
-    train : Tensor (N, 1, size, size)
-        Training set of the principal components.
-    seed : int
-        Of the noise of the other copies, one for each image.
+    basis : array (k, size, size)
+        Orthonormal. The first vector, the coarsest, is kept; what is outside their span is dropped.
+    threshold : float
+        In units of sigma, at least 0.
+    soft : bool
+        Whether coefficients above the threshold are also reduced by it.
 
     Returns
     -------
-    dict of ndarray (B,)
-        Squared errors per pixel: ``adaptive``, ``DCT``, ``PCA``, and ``wavelets``, the best of several by their mean.
+    Tensor (B, C, size, size)
+        Intensities.
     """
-    checks.positive(sigma, "sigma")
-    checks.count(seed, "seed", 0)
-    size, d = _square(images, "images").shape[-1], images[0].numel()
-    checks.same_shape(images, checks.images(train, "train"), "images and train", 1)
-    fixed = {"DCT": dct_basis(size, d), "PCA": pca_basis(train, d)}
-    fixed |= {wavelet: wavelet_basis(size, wavelet) for wavelet in WAVELETS}
-    pixels = images.double().cpu().flatten(1).numpy()
-    rows = {name: _oracle(pixels @ basis.reshape(d, d).T, sigma) for name, basis in fixed.items()}
-    best = min(WAVELETS, key=lambda wavelet: rows[wavelet].mean())
-    noise = [gaussian_noise(1, tuple(images.shape[1:]), seed + i).to(images) for i in range(len(images))]
-    vectors = [adaptive_basis(denoiser, x + sigma * z).vectors.flatten(1) for x, z in zip(images, noise, strict=True)]
-    adaptive = np.stack([v.double().cpu().numpy() @ x for v, x in zip(vectors, pixels, strict=True)])
-    return {"adaptive": _oracle(adaptive, sigma), "DCT": rows["DCT"], "PCA": rows["PCA"], "wavelets": rows[best]}
-
-
-def _oracle(coefficients: np.ndarray, sigma: float) -> np.ndarray:
-    """Oracle errors per pixel of the rows of coefficients."""
-    return np.array([oracle_error(row, sigma) for row in coefficients]) / coefficients.shape[1]
-
-
-def adaptive_gain(rows: dict[str, np.ndarray]) -> tuple[float, np.ndarray]:
-    """Oracle PSNR in the adaptive basis minus that in the best fixed basis, and its 95 % interval over images.
-
-    Parameters
-    ----------
-    rows : dict of ndarray (B,)
-        As :func:`oracle_errors` returns them.
-
-    Returns
-    -------
-    gain : float
-        dB.
-    interval : ndarray (2,)
-    """
-    if len(rows) < 2 or "adaptive" not in rows:
-        raise ValueError(f"rows must hold adaptive and another basis, got {', '.join(rows) or 'none'}")
-    best = min((errors for name, errors in rows.items() if name != "adaptive"), key=np.mean)
-    gain, interval = stats.psnr_gain(rows["adaptive"], best)
-    return float(gain), interval
+    checks.images(noisy, "noisy")
+    cut = checks.at_least_zero(threshold, "threshold") * checks.positive(sigma, "sigma")
+    vectors = checks.array(basis, "basis", 3)
+    if vectors.shape[1:] != noisy.shape[2:]:
+        raise ValueError(f"basis must have the size of noisy, {tuple(noisy.shape[2:])}, got {vectors.shape[1:]}")
+    images = _working(noisy)
+    rows = torch.from_numpy(vectors).to(images).flatten(1)
+    coefficients = images.flatten(2) @ rows.T
+    kept = torch.cat([coefficients[..., :1], _thresholded(coefficients[..., 1:], cut, soft)], -1)
+    return (kept @ rows).view(noisy.shape).to(noisy)
 
 
 def wavelet_denoise(
-    noisy: Tensor, sigma: float, wavelet: str = "db2", threshold: float = 3.0, mode: str = "hard", levels: int = 3
+    noisy: Tensor,
+    sigma: float,
+    threshold: float = 3.0,
+    soft: bool = False,
+    wavelet: str = "db2",
+    levels: int | None = None,
 ) -> Tensor:
     """Denoise by thresholding translation-invariant wavelets (Coifman & Donoho, 1995).
 
@@ -188,17 +130,18 @@ def wavelet_denoise(
     Parameters
     ----------
     noisy : Tensor (B, C, H, W)
-        Intensities.
+        Intensities; the border is extended by reflection. Half precision is computed in single precision.
     sigma : float
-        Noise level.
-    wavelet : str
-        An orthogonal wavelet of PyWavelets; the border is extended by reflection.
+        Noise level, intensities.
     threshold : float
-        In units of sigma; the coarsest approximation is kept.
-    mode : str
-        ``"hard"`` or ``"soft"``.
-    levels : int
-        Number of scales; 2^levels is at most twice the longer side.
+        In units of sigma, at least 0; the coarsest approximation is kept.
+    soft : bool
+        Whether coefficients above the threshold are also reduced by it.
+    wavelet : str
+        An orthogonal wavelet of PyWavelets.
+    levels : int, optional
+        Number of scales; 2^levels is at most twice the longer side. If left out, as many as leave at least 4 pixels
+        at the coarsest, and at least 1.
 
     Returns
     -------
@@ -206,50 +149,105 @@ def wavelet_denoise(
         Intensities.
     """
     checks.images(noisy, "noisy")
-    checks.positive(sigma, "sigma")
-    checks.choice(mode, "mode", ("hard", "soft"))
-    if checks.number(threshold, "threshold") < 0:
-        raise ValueError(f"threshold must be at least 0, got {threshold!r}")
-    _orthogonal(wavelet)
+    cut = checks.at_least_zero(threshold, "threshold") * checks.positive(sigma, "sigma")
     height, width = noisy.shape[-2:]
-    unit = 2 ** checks.count(levels, "levels")
-    if unit > 2 * max(height, width):
+    levels = max(1, int(np.log2(min(height, width) / 4))) if levels is None else checks.count(levels, "levels")
+    if 2**levels > 2 * max(height, width):
         raise ValueError(f"levels must be fewer than {levels} for images of shape {tuple(noisy.shape)}")
-    margins = [(0, 0), (0, 0), *((unit, unit + -side % unit) for side in (height, width))]
-    padded = np.pad(noisy.double().cpu().numpy(), margins, mode="symmetric")
-    coarse, *details = pywt.swt2(padded, wavelet, levels, axes=(-2, -1), trim_approx=True)
-    if threshold > 0:  # at 0, pywt.threshold makes NaN of a coefficient that is 0
-        details = [tuple(pywt.threshold(d, threshold * sigma, mode) for d in scale) for scale in details]
-    restored = pywt.iswt2([coarse, *details], wavelet, axes=(-2, -1))
-    return torch.from_numpy(restored[..., unit : unit + height, unit : unit + width].copy()).to(noisy)
+    rows, columns = (np.pad(np.arange(side), 2**levels, mode="symmetric") for side in (height, width))
+    inside = (..., slice(2**levels, 2**levels + height), slice(2**levels, 2**levels + width))
+    shape, images = (len(rows), len(columns)), _working(noisy)
+    responses, weights = _responses(shape, wavelet, levels)
+    weights, responses = weights.to(images), responses.to(images.device, images.dtype.to_complex())
+
+    def once(block: Tensor) -> Tensor:
+        spectra = responses * torch.fft.rfft2(block[..., rows[:, None], columns])[..., None, :, :]
+        bands = torch.fft.irfft2(spectra, shape)
+        bands = torch.cat([bands[..., :1, :, :], _thresholded(bands[..., 1:, :, :], cut, soft)], -3)
+        return torch.fft.irfft2((weights * responses.conj() * torch.fft.rfft2(bands)).sum(-3), shape)[inside]
+
+    return torch.cat([once(block) for block in images.split(max(1, BLOCK // images[0].numel()))]).to(noisy)
 
 
-def best_wavelet(train: Tensor, sigma: float, seed: int = 0) -> dict[str, Any]:
-    """The wavelet, threshold and mode of :func:`wavelet_denoise` with the least error on training images.
+def _responses(shape: tuple[int, int], wavelet: str, levels: int) -> tuple[Tensor, Tensor]:
+    """Frequency responses of stationary wavelets (1 + 3 levels, H, W // 2 + 1), and weights that make a tight frame.
+
+    The approximation comes first, then three details of each level, the finest first.
+    """
+    filters = np.array(_orthogonal(wavelet).filter_bank[:2])
+    frequencies = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
+    bands, (low_rows, low_columns) = [], (np.ones(len(f), dtype=complex) for f in frequencies)
+    for level in range(levels):
+        waves = [np.exp(-2j * np.pi * 2**level * np.outer(np.arange(filters.shape[1]), f)) for f in frequencies]
+        (low_rows, high_rows), (low_columns, high_columns) = (
+            filters @ waves[0] * low_rows,
+            filters @ waves[1] * low_columns,
+        )
+        pairs = (low_rows, high_columns), (high_rows, low_columns), (high_rows, high_columns)
+        bands += [np.outer(*pair) for pair in pairs]
+    level = np.array([levels, *np.repeat(np.arange(1, levels + 1), 3)])
+    responses = np.stack([np.outer(low_rows, low_columns), *bands])
+    return torch.from_numpy(responses), torch.from_numpy(0.25**level)[:, None, None]
+
+
+def best_option(
+    denoise: Callable[..., Tensor], options: Options, train: Tensor, sigma: float, seed: int = 0
+) -> dict[str, Any]:
+    """The arguments of a rival with the least error on training images.
 
     Parameters
     ----------
+    denoise : callable
+        ``denoise(noisy, sigma, **option)``, such as :func:`wavelet_denoise` or :func:`gahb.bandlets.denoise`.
+    options : sequence of dict
+        Arguments to choose from.
     train : Tensor (B, C, H, W)
         Clean images of the class, not the test images.
     sigma : float
-        Noise level.
+        Noise level, intensities.
     seed : int
         Of their noise.
 
     Returns
     -------
     dict
-        Arguments of :func:`wavelet_denoise`.
+        One of the options.
     """
     checks.clean_images(train, "train")
+    if not options:
+        raise ValueError("options must hold at least one set of arguments, got none")
     noisy = train + checks.positive(sigma, "sigma") * gaussian_noise(len(train), tuple(train.shape[1:]), seed).to(train)
-    options: list[dict[str, Any]] = [
-        {"wavelet": wavelet, "threshold": threshold, "mode": mode}
-        for wavelet in WAVELETS
-        for threshold in THRESHOLDS
-        for mode in ("hard", "soft")
-    ]
-    return min(options, key=lambda option: float((wavelet_denoise(noisy, sigma, **option) - train).square().mean()))
+    return min(options, key=lambda option: float((denoise(noisy, sigma, **option) - train).square().mean()))
+
+
+def chosen_errors(
+    denoise: Callable[..., Tensor],
+    options: Options,
+    train: Tensor,
+    images: Tensor,
+    sigmas: Sequence[float],
+    seed: int = 0,
+) -> np.ndarray:
+    """Squared errors of a rival whose arguments are chosen on training images, at each noise level.
+
+    Parameters
+    ----------
+    denoise, options, train
+        As for :func:`best_option`; the noise of the training images is that of seed + 1.
+    images, sigmas, seed
+        As for :func:`gahb.metrics.squared_errors`: clean test images, noise levels, seed of their noise.
+
+    Returns
+    -------
+    ndarray (S, B)
+        Squared intensities per pixel.
+    """
+    checks.count(seed, "seed", 0)
+    found = []
+    for sigma in checks.sigmas(sigmas):
+        option = best_option(denoise, options, train, sigma, seed + 1)
+        found.append(squared_errors(partial(denoise, sigma=sigma, **option), images, sigma, seed).numpy())
+    return np.concatenate(found)
 
 
 def fraction_above(images: Tensor, sigma: float, wavelet: str = "db2") -> float:
@@ -281,12 +279,16 @@ def fraction_above(images: Tensor, sigma: float, wavelet: str = "db2") -> float:
     return float((np.abs(pywt.coeffs_to_array(coefficients, axes=(-2, -1))[0]) > sigma).mean())
 
 
-def _square(images: Tensor, name: str) -> Tensor:
-    if checks.images(images, name).shape[1] != 1 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"{name} must have shape (B, 1, size, size), got {tuple(images.shape)}")
-    return images
+def _working(images: Tensor) -> Tensor:
+    return images if images.dtype == torch.float64 else images.float()
 
 
-def _orthogonal(wavelet: str) -> None:
+def _thresholded(coefficients: Tensor, cut: float, soft: bool) -> Tensor:
+    size = coefficients.abs()
+    return coefficients.sign() * (size - cut).clamp(min=0) if soft else coefficients * (size > cut)
+
+
+def _orthogonal(wavelet: str) -> pywt.Wavelet:
     if wavelet not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(wavelet).orthogonal:
         raise ValueError(f"wavelet must be an orthogonal wavelet of PyWavelets, such as db2, got {wavelet!r}")
+    return pywt.Wavelet(wavelet)

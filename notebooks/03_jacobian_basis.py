@@ -45,7 +45,7 @@ import torch
 from skimage import data
 
 import gahb
-from gahb import bases, metrics, optimal, rivals, stats
+from gahb import bases, metrics, optimal, oracle, rivals, stats
 from gahb.companion import explorers, notebook, plotting, scales
 from gahb.training.store import has
 
@@ -338,8 +338,9 @@ run.save(
 
 # %%
 oracle_levels = (0.05, 0.1, 0.15, 0.3, 0.5)
-oracles = {s: rivals.oracle_errors(network, test[:count], s, train, run.seed + 1000) for s in oracle_levels}
-advantage = [rivals.adaptive_gain(oracles[s]) for s in oracle_levels]
+fixed = oracle.fixed_transforms(train)
+oracles = {s: oracle.oracle_errors(network, test[:count], s, fixed, run.seed + 1000) for s in oracle_levels}
+advantage = [oracle.adaptive_gain(oracles[s]) for s in oracle_levels]
 run.claim(
     "3.9", sigma=oracle_levels, images=count, gain_db=[gain for gain, _ in advantage],
     interval=[interval for _, interval in advantage],

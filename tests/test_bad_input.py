@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gahb
-from gahb import assess, bases, datasets, locality, metrics, optimal, rivals, stats
+from gahb import assess, bases, datasets, locality, metrics, optimal, oracle, rivals, stats
 from gahb.datasets import Photographs, photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -22,11 +22,16 @@ TABLE = torch.rand(4, 5).numpy()
 DB = [0.0, 10.0, 20.0, 30.0]
 HOLE = np.where(np.eye(4, 5) > 0, np.nan, TABLE)
 PHOTOGRAPHS = Photographs(torch.zeros(5, 1, 6, 6, dtype=torch.uint8), 2, 1, {})
+BASES = oracle.fixed_transforms(IMAGES)
 DISK = [9.0, 9, 5, 1, 0]
 
 
 def half(y):
     return y / 2
+
+
+def shrinking(y, sigma):
+    return y / (1 + sigma)
 
 
 # Kinds of arguments: a good value, and bad ones, each with what the error says came and what it says is expected.
@@ -231,17 +236,28 @@ CALLS = [  # a public function, and each of its arguments
     ("energy_in_span", bases.energy_in_span, {"vectors": array(FLAT), "span": array(FLAT)}),
     ("subspace_cosine", bases.subspace_cosine, {"vectors": array(FLAT), "tangents": (FLAT, [])}),
     # rivals
-    ("oracle_error", rivals.oracle_error, {"coefficients": array([1.0], 1), "sigma": positive()}),
     ("dct_basis", rivals.dct_basis, {"size": count(4), "k": (2, [*count(2)[1], (17, "17", "at most")])}),
     ("pca_basis", rivals.pca_basis, {"train": batch(), "k": (2, [*count(2)[1], (37, "37", "at most")])}),
-    ("wavelet_basis", rivals.wavelet_basis, {"size": count(4), "wavelet": orthogonal()}),
-    ("oracle_errors", rivals.oracle_errors,
-     {"denoiser": denoiser(), "images": batch(), "sigma": positive(), "train": batch(), "seed": SEED}),
-    ("best_wavelet", rivals.best_wavelet, {"train": clean(), "sigma": positive(), "seed": SEED}),
+    ("basis_denoise", rivals.basis_denoise,
+     {"noisy": batch(), "sigma": positive(), "basis": array(FLAT, 3), "threshold": (3.0, [(-2, "-2", "at least 0")])}),
     ("wavelet_denoise", rivals.wavelet_denoise,
      {"noisy": batch(), "sigma": positive(), "wavelet": orthogonal(), "levels": count(1),
-      "mode": choice("hard", "soft"), "threshold": (3.0, [(-2, "-2", "at least 0")])}),
+      "threshold": (3.0, [(-2, "-2", "at least 0")])}),
+    ("best_option", rivals.best_option,
+     {"denoise": (shrinking, []), "options": ([{}], [([], "none", "at least one")]), "train": clean(),
+      "sigma": positive(), "seed": SEED}),
+    ("chosen_errors", rivals.chosen_errors,
+     {"denoise": (shrinking, []), "options": ([{}], [([], "none", "at least one")]), "train": clean(),
+      "images": clean(), "sigmas": levels(), "seed": SEED}),
     ("fraction_above", rivals.fraction_above, {"images": batch(), "sigma": positive(), "wavelet": orthogonal()}),
+    # oracle
+    ("oracle_error", oracle.oracle_error, {"coefficients": array([1.0], 1), "sigma": positive()}),
+    ("fixed_transforms", oracle.fixed_transforms, {"train": batch()}),
+    ("oracle_errors", oracle.oracle_errors,
+     {"denoiser": denoiser(), "images": batch(), "sigma": positive(), "fixed": (BASES, []), "seed": SEED,
+      "k": count(2)}),
+    ("bandlet_oracle_errors", oracle.bandlet_oracle_errors,
+     {"images": batch(), "sigma": positive(), "seed": SEED, "threshold": (3.0, [(-2, "-2", "at least 0")])}),
     # training
     ("train", gahb.train,
      {"images": clean(), "batch_size": count(2), "images_seen": count(2), "progress": (False, []),
@@ -315,10 +331,12 @@ SPECIAL = [  # what two arguments together, or a value of the right kind, get wr
     ("energy_in_span", lambda: bases.energy_in_span(FLAT, WIDE[:, 0]), "vectors and span", "42", "as many pixels"),
     ("subspace_cosine", lambda: bases.subspace_cosine(FLAT, FLAT[:2]), "vectors and tangents", "(2, 36)", "number"),
     ("pca_basis", lambda: rivals.pca_basis(WIDE, 2), "train", "(3, 1, 6, 7)", "(B, 1, size, size)"),
-    ("oracle_errors", lambda: rivals.oracle_errors(half, WIDE, 0.1, WIDE), "images", "6, 7)", "(B, 1, size, size)"),
-    ("oracle_errors", lambda: rivals.oracle_errors(half, IMAGES, 0.1, WIDE), "images and train", "6, 7)", "same"),
-    ("adaptive_gain", lambda: rivals.adaptive_gain({"adaptive": TABLE[0]}), "rows", "got adaptive", "another basis"),
-    ("adaptive_gain", lambda: rivals.adaptive_gain({"DCT": TABLE[0]}), "rows", "DCT", "hold adaptive"),
+    ("basis_denoise", lambda: rivals.basis_denoise(WIDE, 0.1, FLAT), "basis", "(6, 6)", "size of noisy, (6, 7)"),
+    ("fixed_transforms", lambda: oracle.fixed_transforms(WIDE), "train", "(3, 1, 6, 7)", "(B, 1, size, size)"),
+    ("oracle_errors", lambda: oracle.oracle_errors(half, WIDE, 0.1, BASES), "images", "6, 7)", "(B, 1, size, size)"),
+    ("oracle_errors", lambda: oracle.oracle_errors(half, IMAGES[..., :4, :4], 0.1, BASES), "images", "4)", "6x6"),
+    ("adaptive_gain", lambda: oracle.adaptive_gain({"adaptive": TABLE[0]}), "rows", "got adaptive", "a fixed basis"),
+    ("adaptive_gain", lambda: oracle.adaptive_gain({"DCT": TABLE[0]}), "rows", "DCT", "hold adaptive"),
     ("wavelet_denoise", lambda: rivals.wavelet_denoise(IMAGES, 0.1, levels=4), "levels", "6, 6)", "fewer than 4"),
     ("train", lambda: gahb.train(PIXELS[0], progress=False), "images", "(1, 6, 6)", "C, H, W)"),
 ]  # fmt: skip
@@ -363,7 +381,7 @@ FILES = {"load_released", "load_or_train"}  # tested with the files that they re
 
 
 def public_names():
-    for module in (gahb, assess, datasets, optimal, locality, stats, metrics, bases, rivals):
+    for module in (gahb, assess, datasets, optimal, locality, stats, metrics, bases, rivals, oracle):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")

@@ -8,7 +8,7 @@ import pywt
 import torch
 
 import gahb
-from gahb import bandlets
+from gahb import _alpert, bandlets
 from gahb.bandlets import Dictionary
 from gahb.datasets import c_alpha
 
@@ -39,7 +39,7 @@ def coordinates(side, degrees):
 @pytest.mark.parametrize("side", [4, 8, 16])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_alpert_vectors_are_orthonormal_and_polynomials_along_the_direction_vanish(side, order):
-    matrices = bandlets._alpert(side, order)
+    matrices = _alpert.matrices(side, order)
     assert matrices.shape == (1 + 2 * side, side**2, side**2)
     np.testing.assert_allclose(
         matrices @ matrices.swapaxes(1, 2), np.eye(side**2) + np.zeros_like(matrices), atol=1e-12
@@ -57,16 +57,16 @@ def test_a_profile_across_the_direction_has_few_coefficients(order):
     along, across = coordinates(8, 0)
     profile = np.random.default_rng(0).normal(size=(order, 8))
     pattern = sum(profile[i][np.round(across + 3.5).astype(int)] * along**i for i in range(order))
-    count = (np.abs(bandlets._alpert(8, order)[1] @ pattern) > 1e-10).sum()
+    count = (np.abs(_alpert.matrices(8, order)[1] @ pattern) > 1e-10).sum()
     assert count == 8 * order
     turned = np.rot90(pattern.reshape(8, 8)).ravel()  # what ran along rows runs along columns
-    assert (np.abs(bandlets._alpert(8, order)[9] @ turned) > 1e-10).sum() == 8 * order
+    assert (np.abs(_alpert.matrices(8, order)[9] @ turned) > 1e-10).sum() == 8 * order
 
 
 def test_alpert_of_order_1_along_rows_is_haar_of_the_rows_one_after_the_other():
     square = np.random.default_rng(0).normal(size=64)
     haar = np.concatenate(pywt.wavedec(square, "haar"))
-    np.testing.assert_allclose(np.sort(np.abs(bandlets._alpert(8, 1)[1] @ square)), np.sort(np.abs(haar)), atol=1e-12)
+    np.testing.assert_allclose(np.sort(np.abs(_alpert.matrices(8, 1)[1] @ square)), np.sort(np.abs(haar)), atol=1e-12)
 
 
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "db4", "sym8"])
@@ -93,11 +93,15 @@ def test_the_basis_is_orthonormal_and_restores_the_image(shape, order):
     torch.testing.assert_close(found @ vectors, image.flatten(), rtol=0, atol=1e-10)
     assert float(basis.coefficients.norm()) == pytest.approx(float(image.norm()), rel=1e-10)
     torch.testing.assert_close(basis.vectors(3).flatten(1), vectors[:3], rtol=0, atol=1e-12)
+    torch.testing.assert_close(basis.transform(image), basis.coefficients, rtol=0, atol=1e-10)
+    other = noise(1, *shape, seed=1)
+    found = basis.transform(other).flatten()[basis.coefficients.flatten().abs().sort(descending=True).indices]
+    torch.testing.assert_close(found, vectors @ other.flatten(), rtol=0, atol=1e-10)
 
 
 def prices(squares, side, threshold, penalty):
     """Cost of each square (n, side^2) in each direction, none first."""
-    products = np.einsum("dqp,np->ndq", bandlets._alpert(side, 2), squares)
+    products = np.einsum("dqp,np->ndq", _alpert.matrices(side, 2), squares)
     return np.minimum(products**2, threshold**2).sum(-1) + penalty * threshold**2 * (np.arange(1 + 2 * side) > 0)
 
 
@@ -173,10 +177,11 @@ def oracle(image, threshold):
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(1, 0.1), (2, 0.03), (4, 0.1)])
-def test_the_risk_is_within_the_factors_of_model_selection(alpha, sigma):
-    """Dossal, Le Pennec & Mallat (2011), with K vectors in all bases and T^2 = (32 log K + 8) sigma^2: risk at most 4
-    times the oracle's least squared error plus T^2 per coefficient. With T = 3 sigma the same holds, and the risk is
-    within log K of sum_k min(c_k^2, sigma^2), the risk of the oracle that knows the best basis and what to keep.
+def test_the_risk_is_near_the_oracles(alpha, sigma):
+    """Selection in a dictionary of K vectors at T^2 = lambda^2 log K sigma^2 has a risk within a constant factor of the
+    least squared error plus T^2 per coefficient (Dossal, Le Pennec & Mallat, 2011). Tested here, and no theorem's
+    constants: a factor of 4 at T^2 = (32 log K + 8) sigma^2 and at T = 3 sigma; and at T = 3 sigma a factor of log K
+    beside sum_k min(c_k^2, sigma^2), the risk of the oracle that knows the best basis and what to keep.
     """
     size = 32
     clean = c_alpha(1, size, alpha, seed=5)[0].double()
@@ -209,9 +214,8 @@ def test_denoised_are_the_thresholded_coefficients_of_each_channel(soft):
 def test_spins_average_over_shifts(monkeypatch):
     noisy = noise(3, 1, 16, 16)
     torch.testing.assert_close(bandlets.denoise(noisy, 1.0, threshold=0, spins=2), noisy)
-    shifted = [
-        bandlets.denoise(noisy.roll((i, j), (2, 3)), 1.0).roll((-i, -j), (2, 3)) for i in range(2) for j in range(2)
-    ]
+    shifts = [(0, 0), (2, 1), (1, 2), (3, 3)]  # 0 and 1 of rows and columns modulo 2
+    shifted = [bandlets.denoise(noisy.roll((i, j), (2, 3)), 1.0).roll((-i, -j), (2, 3)) for i, j in shifts]
     torch.testing.assert_close(bandlets.denoise(noisy, 1.0, spins=2), sum(shifted) / 4)
     monkeypatch.setattr(bandlets, "BLOCK", 300)  # one image at once
     torch.testing.assert_close(bandlets.denoise(noisy, 1.0, spins=2), sum(shifted) / 4)
@@ -265,6 +269,8 @@ BAD = [
     (lambda: bandlets.best_basis(ONE, -0.1), "threshold must be at least 0, got -0.1"),
     (lambda: bandlets.best_basis(ONE, float("nan")), "threshold must be a finite number"),
     (lambda: bandlets.best_basis(ONE, 0.1).vectors(257), "k must be at most the number of pixels, 256, got 257"),
+    (lambda: bandlets.best_basis(ONE, 0.1).transform(ONE[..., :8]), "size of the basis, (16, 16), got (16, 8)"),
+    (lambda: bandlets.best_basis(ONE, 0.1).transform(ONE * torch.nan), "image must be finite"),
     (lambda: Dictionary("bior4.4"), "wavelet must be orthogonal, got 'bior4.4'"),
     (lambda: Dictionary("dmey"), "wavelet must be orthogonal"),
     (lambda: Dictionary(sides=(4, 16)), "sides must be one of"),

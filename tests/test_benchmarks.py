@@ -48,6 +48,14 @@ def test_the_reference_computes_what_we_do(net):
     assert torch.equal(gahb.nearest(images, train).index, reference.nearest(images, train))
 
 
+def test_the_reference_finds_the_same_bandlets():
+    noisy = datasets.c_alpha(1, 32, 2.0).double() + 0.1 * gahb.gaussian_noise(1, (1, 32, 32))
+    matrices = {side: gahb._alpert.matrices(side, 2) for side in (4, 8, 16)}
+    ours = gahb.bandlets.denoise(noisy, 0.1, dictionary=gahb.bandlets.Dictionary(levels=3))
+    plain = torch.from_numpy(reference.bandlets(noisy[0, 0].numpy(), 0.1, matrices, levels=3))
+    torch.testing.assert_close(ours[0, 0], plain, rtol=0, atol=1e-10)
+
+
 def test_a_bar_is_held_or_missed(capsys):
     table = bench.Table()
     table.row("a", "1", "2", 2.0, 1.5)

@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 
 import gahb
-from gahb import metrics, optimal, rivals, stats
+from gahb import metrics, optimal, oracle, stats
 
 D, SIGMA = 4, 0.3
 SHAPE = (1, 2, 2)
@@ -95,7 +95,7 @@ def test_oracle_error_is_the_minimum_over_shrinkage():
         return ((1 - shrinkage) ** 2 * c**2 + shrinkage**2 * sigma**2).sum(-1)
 
     best = c**2 / (c**2 + sigma**2)
-    assert rivals.oracle_error(c, sigma) == pytest.approx(error(best), rel=1e-12)
+    assert oracle.oracle_error(c, sigma) == pytest.approx(error(best), rel=1e-12)
     others = np.clip(best + np.random.default_rng(1).normal(0, 0.05, (1000, 50)), 0, 1)
     assert np.all(error(others) > error(best))
     step = 1e-6 * np.eye(50)
@@ -109,10 +109,10 @@ def test_oracle_error_is_between_half_and_all_of_the_thresholded_one(sigma):
     above = np.abs(c) > sigma
     truth = above.sum() * sigma**2 + (c[~above] ** 2).sum()
     assert truth == pytest.approx(np.minimum(c**2, sigma**2).sum(), rel=1e-12)
-    assert 0.5 <= rivals.oracle_error(c, sigma) / truth <= 1
+    assert 0.5 <= oracle.oracle_error(c, sigma) / truth <= 1
     # The ends of the range are reached: 1/2 for coefficients at the noise level, 1 far from it.
-    assert rivals.oracle_error(np.full(3, sigma), sigma) == pytest.approx(3 * sigma**2 / 2)
-    assert rivals.oracle_error([1e4 * sigma, 1e-4 * sigma], sigma) == pytest.approx(sigma**2, rel=1e-6)
+    assert oracle.oracle_error(np.full(3, sigma), sigma) == pytest.approx(3 * sigma**2 / 2)
+    assert oracle.oracle_error([1e4 * sigma, 1e-4 * sigma], sigma) == pytest.approx(sigma**2, rel=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.75, 1.0, 2.0])
@@ -120,7 +120,7 @@ def test_oracle_error_falls_with_the_exponent_of_equation_13(alpha):
     """c_k^2 = k^-(alpha+1): slope alpha / (alpha+1) within 0.01, and the constant of the integral within 2 %."""
     c = np.arange(1, 2_000_001.0) ** (-(alpha + 1) / 2)
     sigmas = np.geomspace(1000, 30, 6) ** (-(alpha + 1) / 2)  # 30 to 1000 coefficients are above the noise
-    errors = np.array([rivals.oracle_error(c, sigma) for sigma in sigmas])
+    errors = np.array([oracle.oracle_error(c, sigma) for sigma in sigmas])
     slope = np.polyfit(-20 * np.log10(sigmas), -10 * np.log10(errors), 1)[0]
     assert slope == pytest.approx(alpha / (alpha + 1), abs=0.01)
     power = 1 / (alpha + 1)
@@ -148,8 +148,8 @@ def test_soft_thresholding_is_within_a_log_factor_of_the_oracle(decay, sigma):
     assert standard_error < 0.02 * truth
     assert abs(errors.mean() - truth) < 4 * standard_error
     bound = (2 * math.log(d) + 1) * (sigma**2 + np.minimum(c**2, sigma**2).sum())
-    assert errors.mean() < bound <= (2 * math.log(d) + 1) * (sigma**2 + 2 * rivals.oracle_error(c, sigma)) * (1 + 1e-12)
-    assert errors.mean() > rivals.oracle_error(c, sigma)
+    assert errors.mean() < bound <= (2 * math.log(d) + 1) * (sigma**2 + 2 * oracle.oracle_error(c, sigma)) * (1 + 1e-12)
+    assert errors.mean() > oracle.oracle_error(c, sigma)
 
 
 M_P, M_Q = np.array([0.3, 0.5, 0.6, 0.4]), np.array([0.5, 0.4, 0.5, 0.2])

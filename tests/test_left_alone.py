@@ -6,7 +6,7 @@ import torch
 from helpers import NETWORKS, draw, network
 
 import gahb
-from gahb import bases, datasets, metrics, rivals, stats
+from gahb import bases, datasets, metrics, oracle, rivals, stats
 from gahb.denoisers import BiasFreeBatchNorm
 from gahb.jacobians import divergence
 
@@ -21,7 +21,9 @@ ANALYSES = {  # of a network f and noisy images y
     "squared_differences": lambda f, y: metrics.squared_differences(f, lambda y: y, y, 0.1),
     "psnr_curve": lambda f, y: gahb.psnr_curve(f, y, 0.1),
     "stein_risk": lambda f, y: gahb.stein_risk(f, y, 0.1)["sure"],
-    "oracle_errors": lambda f, y: torch.from_numpy(rivals.oracle_errors(f, y, 0.1, y)["adaptive"]),
+    "oracle_errors": lambda f, y: torch.from_numpy(
+        oracle.oracle_errors(f, y, 0.1, oracle.fixed_transforms(y))["adaptive"]
+    ),
 }
 MODES = ["BFCNN", "UNet", "ResUNet"]
 

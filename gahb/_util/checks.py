@@ -49,6 +49,13 @@ def one_image(value: Any, name: str) -> Tensor:
     return value
 
 
+def square(value: Any, name: str) -> Tensor:
+    """Return ``value`` if it is a batch of square images of one channel."""
+    if images(value, name).shape[1] != 1 or value.shape[2] != value.shape[3]:
+        raise ValueError(f"{name} must have shape (B, 1, size, size), got {tuple(value.shape)}")
+    return value
+
+
 def tensor(value: Any, name: str, shape: tuple[int, ...]) -> Tensor:
     """Return ``value`` if it is a finite tensor of exactly this shape."""
     if not isinstance(value, Tensor):
@@ -83,6 +90,13 @@ def positive(value: Any, name: str) -> Any:
     if not number(value, name, "positive number") > 0:
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return value
+
+
+def at_least_zero(value: Any, name: str) -> float:
+    """Return ``value`` as a finite float of at least 0."""
+    if number(value, name) < 0:
+        raise ValueError(f"{name} must be at least 0, got {value!r}")
+    return float(value)
 
 
 def count(value: Any, name: str, low: int = 1) -> int:

@@ -40,6 +40,7 @@ COLOURS = {
     "optimal": "#7f7f7f",
     "rival": "#009e73",
     "local": "#56b4e9",
+    "bandlets": "#d55e00",
     "singular": "#cc79a7",
     "unseen": "#999933",
     "shuffled": "#e377c2",
@@ -234,9 +235,10 @@ def basis_figure(fig: Figure, at: Analysis, sigma: float) -> None:
 
 
 def oracle_gains(ax: Axes, oracles: dict[float, dict[str, np.ndarray]]) -> None:
-    """Plot the oracle PSNR in several bases minus the DCT's, with bands; see :func:`gahb.rivals.oracle_errors`."""
+    """Plot the oracle PSNR in several bases minus the DCT's, with bands; see :func:`gahb.oracle.oracle_errors`."""
     sigmas = list(oracles)
-    for key, colour in (("adaptive", "shrinkage"), ("PCA", "train"), ("wavelets", "rival")):
+    drawn = {"adaptive": "shrinkage", "bandlets": "bandlets", "PCA": "train", "wavelets": "rival"}
+    for key, colour in ((key, colour) for key, colour in drawn.items() if key in oracles[sigmas[0]]):
         found = [stats.psnr_gain(oracles[s][key], oracles[s]["DCT"]) for s in sigmas]
         gains, intervals = np.array([gain for gain, _ in found]), np.array([interval for _, interval in found]).T
         with_interval(ax, sigmas, gains, intervals, COLOURS[colour], key)

@@ -82,6 +82,7 @@ class Scale:
     class_size: int = 40  # of synthetic images
     class_N: int = 10_000
     class_test: int = 256
+    c_alpha_size: int = 40  # of the C-alpha images of Figure 4: on smaller ones all bases are alike
     alphas: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)  # regularities of the C-alpha classes (Figure 4)
     contour_alphas: tuple[float, ...] = (1.5, 2.0, 4.0)  # alpha_1 of the classes of Figure 10
     background_alpha: float = 8.0  # their alpha_2
@@ -121,6 +122,7 @@ SCALES = {
         class_size=20,
         class_N=1_000,
         class_test=32,
+        c_alpha_size=20,
         input_db=(0, 8, 16, 24, 32, 40),
         samples=8,
         analysed=2,
@@ -139,6 +141,7 @@ SCALES = {
         scene_test=500,
         class_size=32,
         class_test=128,
+        c_alpha_size=64,
         samples=100,
         sigma_end=0.002,
         training=LAPTOP_TRAINING,
@@ -248,9 +251,10 @@ def training_images(recipe: Recipe, photographs: datasets.Photographs | None) ->
 
 
 def c_alpha_recipe(scale: Scale, alpha: float, beta: float | None = None, seed: int = 0) -> Recipe:
-    """Recipe of a network of C-alpha images."""
+    """Recipe of a network of C-alpha images; with backgrounds of another regularity beta (Figure 10) of class_size."""
     name = f"c_alpha-{alpha:g}" + ("" if beta is None else f"-background-{beta:g}")
-    return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta}, seed)
+    size = scale.c_alpha_size if beta is None else scale.class_size
+    return _synthetic(scale, name, {"class": "c_alpha", "alpha": alpha, "beta": beta, "size": size}, seed)
 
 
 def class_recipe(scale: Scale, name: str, seed: int = 0) -> Recipe:
@@ -300,5 +304,5 @@ def _pretrained(scale: Scale, name: str, seed: int) -> Recipe:
 
 
 def _synthetic(scale: Scale, name: str, data: dict, seed: int, **changes: object) -> Recipe:
-    data = data | {"n": scale.class_N, "size": scale.class_size, "seed": seed}
+    data = {"size": scale.class_size} | data | {"n": scale.class_N, "seed": seed}
     return Recipe(f"{name}-N{scale.class_N}", data, seed=seed, **scale.synthetic_training | changes)
