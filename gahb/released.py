@@ -1,6 +1,7 @@
 """Denoisers that the paper's authors published, read as :class:`gahb.BFCNN` or :class:`gahb.UNet`."""
 
 import argparse
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gahb._util.files import first_bytes, is_web_page
+from gahb._util.files import absent, first_bytes, is_passing, try_again, what_is
 from gahb.denoisers import BFCNN, UNet
 
 State = dict[str, Tensor]
@@ -58,9 +59,11 @@ def load_released(path: str | Path, first_relu: bool = True) -> BFCNN | UNet:
         If the file needs arbitrary code to be read (it is never run), is damaged, is a web page or a Git LFS pointer
         saved in place of the weights, or holds another network.
     """
-    path = Path(path)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be that of a .pt file, got {path!r}; papermill passes text by -r denoiser PATH")
+    path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"no released denoiser at {path}; give the path of a .pt file")
+        raise absent(path, "denoiser", "the path of a .pt file")
     try:
         state = _read_state(path)
         _refuse_others(state)
@@ -80,6 +83,8 @@ def _read_state(path: Path) -> State:
     except PermissionError:
         raise
     except Exception as error:  # damaged bytes can fail in any way
+        if is_passing(error):
+            raise try_again(str(path), error) from None
         raise ValueError(f"was refused: {_why_unreadable(path, error)}.") from None
     state = state.get("model", state) if isinstance(state, dict) else state
     if isinstance(state, list) and state:  # a checkpoint holds a list of models, here of one
@@ -91,17 +96,19 @@ def _read_state(path: Path) -> State:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    start = first_bytes(path)
-    if is_web_page(start):
+    what, to_do = what_is(first_bytes(path))
+    if what == "a web page":
         return (
             "it is a web page, saved in place of the file that it shows. Clone the repository, or take the link "
             "'Download raw file' on that page"
         )
-    if start.startswith(b"version https://git-lfs"):
+    if what == "a Git LFS pointer":
         return (
             "it is a Git LFS pointer, which only names the weights. Run 'git lfs install' and 'git lfs pull' in the "
             "clone, or take the link 'Download raw file' on the page of the file"
         )
+    if what:
+        return f"it is {what}" + (f": {to_do}" if to_do else "")
     if re.search("unsupported (global|class)", str(error), re.IGNORECASE):
         return (
             "reading it would run code that is stored in it, which gahb never does. Ask for a plain state dict of "

@@ -1,21 +1,37 @@
 """Rows of the table of faults: files of the store and of the figures, disks and permissions, stopped trainings."""
 
 import errno
+import io
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from unittest.mock import patch
 
 import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner
-from faults_photographs import malicious_pickle, malicious_torch
-from helpers import DAMAGE, assert_undisturbed, contents, exits, folder_of, full_disk, get, leads_to, recipe, refused
+from faults_arrays import malicious_pickle, malicious_torch
+from helpers import (
+    DAMAGE,
+    assert_same_weights,
+    assert_undisturbed,
+    contents,
+    exits,
+    folder_of,
+    full_disk,
+    get,
+    leads_to,
+    pixels,
+    recipe,
+    refused,
+)
 
 from gahb.companion import ledger, plotting
 from gahb.companion.cli import main
 from gahb.training import loop, store
+from gahb.training.checkpoint import digest
 from gahb.training.loop import TrainingFailed, TrainingStopped
 
 WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.safetensors"
@@ -206,10 +222,38 @@ def full(tmp_path):
 
 SPACE = "could not be written in .*Free some space there or give another folder; what was there before is intact"
 NO_STORE = "the store .*here.* cannot be written to: .*; give another store"
+
+
+def decoded_elsewhere(tmp_path, change=1, taken=""):
+    """What is said of a network whose photographs another library decodes otherwise, and whether it is taken."""
+
+    def of(images):
+        return recipe(data={"class": "faces", "sha256": digest(images)})
+
+    noise = torch.randint(-change, change + 1, pixels().shape, generator=torch.Generator().manual_seed(1))
+    other = (pixels().int() + noise).clamp(0, 255).to(torch.uint8)
+    first = get(tmp_path, of(pixels()))
+    said = io.StringIO()
+    with redirect_stderr(said), patch.dict(os.environ, GAHB_NEARLY=taken):
+        second = get(tmp_path, of(other), other)
+        assert_same_weights(second, get(tmp_path, of(other), other))  # of which nothing more is said
+    same = all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    match = re.search(r"here: tiny-\w+ \(they differ by about (\S+) of 255 levels\)\. GAHB_NEARLY=1", said.getvalue())
+    measured = (other.float() - pixels().float()).square().mean().sqrt()
+    return match is not None and 0.5 < float(match[1]) / measured < 2, same
+
+
 DISKS = [
     ("store: a file in its place", file_for_store, refused(OSError, NO_STORE)),
     ("store: read-only, network in it", from_a_read_only_store, leads_to(True)),
     ("store: read-only, network not in it", into_a_read_only_store, refused(OSError, NO_STORE)),
+    ("store: images decoded elsewhere", decoded_elsewhere, leads_to((True, False))),
+    (
+        "store: images decoded elsewhere, taken",
+        partial(decoded_elsewhere, taken="1"),
+        leads_to((True, True)),
+    ),
+    ("store: other images", partial(decoded_elsewhere, change=20), leads_to((False, False))),
     ("store: disk full", full, refused(OSError, f"{CHECKPOINT} {SPACE}")),
 ]
 

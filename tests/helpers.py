@@ -138,13 +138,13 @@ def gray(colors: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def locked(*folders: Path) -> Iterator[None]:
+def locked(*folders: Path, error: OSError | None = None) -> Iterator[None]:
     """Folders that cannot be listed. Root can list any folder, so the system's refusal is imitated."""
     scandir = os.scandir
 
     def refuse(folder: Path) -> Iterator[os.DirEntry]:
         if Path(folder) in folders:
-            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            raise error or PermissionError(errno.EACCES, "Permission denied", str(folder))
         return scandir(folder)
 
     with patch.object(os, "scandir", refuse):

@@ -10,7 +10,9 @@ from unittest.mock import patch
 import nbformat
 import pytest
 from click.testing import CliRunner
-from faults_photographs import PHOTOGRAPHS
+from faults_arrays import ARRAYS_AND_CACHE
+from faults_machines import MACHINES
+from faults_photographs import IMAGES
 from faults_store import DISKS, STORE, TRAININGS
 from helpers import exits, leads_to, refused
 
@@ -48,14 +50,24 @@ TYPED = [  # what a user types, the exit status, the message
     ("train --device cuda:99 --only disks", 1, "device 'cuda:99' is not available here; take auto or one of .*cpu"),
     ("reproduce --only 99", 1, "--only 99 names no notebook; they are 01_"),
     ("train --only cats", 1, "--only cats names no network of smoke; they are faces-S1-N1"),
-    ("train --faces no/such", 1, "faces: there is no folder or file no/such; give a folder of images or an array"),
-    ("train --scenes no/such", 1, "scenes: there is no folder or file no/such; give a folder of images or an array"),
-    ("data no/such", 1, "data: there is no folder or file no/such; give a folder of images or an array"),
-    ("train --scenes ''", 1, "scenes: there is no folder or file ''"),
+    ("train --faces no/such", 1, "faces: there is no folder or file /.*/no/such; give a folder of images"),
+    (
+        "train --scenes no/such",
+        1,
+        "scenes: there is no folder or file /.*/no/such; give a folder of images or an array",
+    ),
+    ("data no/such", 1, "data: there is no folder or file /.*/no/such; give a folder of images"),
+    ("train --scenes ''", 1, "scenes: the path is empty; give a folder of images or an array"),
     ("data ''", 1, "data: the path is empty; give a folder of images or an array"),
-    ("reproduce --denoiser no.pt", 1, "denoiser: there is no folder or file no.pt; give the path of a .pt file"),
+    ("reproduce --denoiser no.pt", 1, "denoiser: there is no folder or file /.*/no.pt; give the path of a .pt file"),
     ("reproduce --seed -1", 2, "Invalid value for .--seed.: -1 is not in the range x>=0"),
     ("train --time-limit 0", 2, "Invalid value for .--time-limit"),
+    (
+        "assess --samples no/such --train x",
+        1,
+        "samples: there is no folder or file /.*/no/such; give a folder of images",
+    ),
+    ("assess --samples .", 2, "Missing option .--train."),
     ("train --jobs 0", 2, "Invalid value for .--jobs.: 0 is not in the range x>=1"),
     ("train --slurm partition=gpu", 1, "--slurm partition=gpu needs --cluster slurm"),
     ("train --cluster local --slurm x=1", 1, "--slurm x=1 needs --cluster slurm"),
@@ -69,7 +81,7 @@ COMMANDS = [
     ("one of two notebooks dies", one_of_two_notebooks_dies, leads_to(DIED)),
     ("no released network", lambda folder: load_released(folder / "x.pt"), refused(FileNotFoundError, "give the path")),
 ]
-FAULTS = [*PHOTOGRAPHS, *STORE, *DISKS, *TRAININGS, *COMMANDS]
+FAULTS = [*IMAGES, *ARRAYS_AND_CACHE, *STORE, *DISKS, *TRAININGS, *COMMANDS, *MACHINES]
 
 
 @pytest.mark.parametrize(("provoke", "expect"), [pytest.param(*row[1:], id=row[0]) for row in FAULTS])

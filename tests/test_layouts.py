@@ -105,7 +105,7 @@ def test_lsun_as_an_lmdb_export(suffix, tolerance, tmp_path):
 def test_entries_that_are_not_images_are_named(tmp_path):
     extra = [(b"11", b""), (b"12", PAGE.encode()), (b"13", b"pickled?")]
     manifest = scenes(export(tmp_path / "export", extra=extra), size=20, N=2, test_size=2).manifest
-    assert manifest["unreadable"] == ["11 (empty)", "12 (a web page)", "13 (not an image)"]
+    assert manifest["unreadable"] == ["11 (empty)", "12 (a web page)", "13 (text that begins with 'pickled?')"]
     assert manifest["found"] == 9 and manifest["read"] == 6
 
 

@@ -18,6 +18,10 @@ LEVELS = RGB[..., 0]
 TWO_TONES = np.stack([np.arange(256), np.arange(256), np.zeros(256)], axis=1).astype(np.uint8)  # yellow palette
 
 
+def on_white(levels, opacity):
+    return levels * (opacity / 255) + 1 - opacity / 255
+
+
 def save(kind, file):
     """Write the picture as one of FORMS."""
     if kind == "palette":
@@ -44,11 +48,11 @@ FORMS = {  # suffix, gray picture expected, tolerance in gray levels of 255: hal
     "gray": (".png", LEVELS / 255, 0.51),
     "color": (".png", gray(RGB), 0.51),
     "color jpeg": (".jpg", gray(RGB), 6),
-    "opacity": (".png", gray(RGB), 0.51),
-    "palette": (".png", LEVELS / 255 * 2 / 3, 0.51),
+    "opacity": (".png", on_white(gray(RGB), ALPHA[..., 0]), 0.51),
+    "palette": (".png", on_white(LEVELS / 255 * 2 / 3, LEVELS), 0.51),
     "16 bits": (".png", LEVELS / 255, 0.51),
     "float": (".tif", LEVELS / 255, 0.51),
-    "gray and opacity": (".png", LEVELS / 255, 0.51),
+    "gray and opacity": (".png", on_white(LEVELS / 255, ALPHA[..., 0]), 0.51),
     "cmyk": (".jpg", gray(RGB), 8),
     "1 bit": (".png", (LEVELS > 127).astype(float), 0.51),
     "rotated": (".jpg", gray(RGB), 6),
@@ -113,6 +117,7 @@ def test_more_files_are_read_if_duplicates_make_it_necessary(tmp_path):
 # --- Arrays -----------------------------------------------------------------------------------------------------------
 
 COLORS = np.stack([picture(seed, 24, 24) for seed in range(5)])
+OPACITY = 255 - COLORS[..., :1]
 
 
 def layouts():
@@ -123,7 +128,7 @@ def layouts():
         ("n 1 h w", tones[:, None], tones / 255),
         ("n h w 3", COLORS, gray(COLORS)),
         ("n 3 h w", COLORS.transpose(0, 3, 1, 2), gray(COLORS)),
-        ("n h w 4", np.concatenate([COLORS, 255 - COLORS[..., :1]], axis=3), gray(COLORS)),
+        ("n h w 4", np.concatenate([COLORS, OPACITY], axis=3), on_white(gray(COLORS), OPACITY[..., 0])),
     ):
         for dtype in ("uint8", "uint16", "float32", "float64", "int64"):
             scaled = (
@@ -150,7 +155,7 @@ def test_8_bits_in_a_wider_type_are_8_bits(dtype, tmp_path):
 
 def test_8_bit_images_are_not_copied():
     """They may fill most of the memory."""
-    assert np.shares_memory(as_gray(COLORS[..., 0], "faces"), COLORS)
+    assert np.shares_memory(as_gray(COLORS[..., 0], "faces")[0], COLORS)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32"])

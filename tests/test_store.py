@@ -14,6 +14,7 @@ from helpers import assert_same_weights, assert_undisturbed, contents, get, pixe
 
 import gahb
 from gahb import datasets
+from gahb._util import devices
 from gahb.training import Recipe, TrainingStopped, load_or_train, loop, store, train
 from gahb.training.store import identity, load, pick_device, stored
 
@@ -180,6 +181,7 @@ def test_known_devices(monkeypatch):
 def test_a_number_that_no_device_has_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(devices, "_cuda_fault", lambda device: "")
     assert pick_device("cuda:1") == torch.device("cuda:1") and pick_device("cuda").type == "cuda"
     for device in ("cuda:2", "cuda:7", "cpu:3"):
         with pytest.raises(ValueError, match=f"device '{device}' is not available here"):

@@ -158,7 +158,7 @@ def test_a_source_without_photographs_gets_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "measured").mkdir()
     np.savez(tmp_path / "measured" / "z.npz", images=np.zeros((3, 8, 8)))
     for name, message in {
-        "absent": "there is no folder or file absent; give a folder of images or an array",
+        "absent": "there is no folder or file /.*/absent; give a folder of images or an array",
         "empty": "folder empty holds no images; give a folder of images or an array.",
         "archived": "folder archived holds no images; .* It holds celeba.zip: unpack it.",
         "phone": r"folder phone holds no images; .* It holds \.heic files; images must be .*",

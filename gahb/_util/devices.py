@@ -1,8 +1,9 @@
 """Devices, cores and arithmetic of this machine."""
 
 import ctypes
-import os
+import functools
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,10 +13,15 @@ import torch
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return a torch device; ``"auto"`` is cuda or cpu (mps can train, but lacks the float64 of the analyses)."""
+    """Return a torch device; ``"auto"`` is cuda or cpu (mps can train, but lacks the float64 of the analyses).
+
+    A card on which torch cannot compute, such as one older than its kernels, is not taken: ``"auto"`` warns.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
+        if available["cuda"] and (fault := _cuda_fault("cuda")):
+            warnings.warn(f"the GPU is not used, as torch cannot compute on it ({fault}); the CPU is", stacklevel=2)
+        return torch.device("cuda" if available["cuda"] and not fault else "cpu")
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
@@ -24,7 +30,20 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if chosen is None or not available.get(chosen.type, False) or (chosen.index or 0) >= count:
         there = ", ".join(name for name, found in available.items() if found)
         raise ValueError(f"device {device!r} is not available here; take auto or one of {there}")
+    if chosen.type == "cuda" and (fault := _cuda_fault(str(chosen))):
+        raise ValueError(
+            f"torch cannot compute on device {device!r} ({fault}); take cpu, or a torch built for this card"
+        )
     return chosen
+
+
+@functools.cache
+def _cuda_fault(device: str) -> str:
+    """What a tiny computation on the GPU fails with; empty if it works."""
+    try:
+        return "" if torch.ones(2, device=device).sum().item() == 2 else "wrong result"
+    except Exception as error:  # each release of torch raises its own
+        return str(error).partition("\n")[0]
 
 
 def has_bfloat16_units(device: str | torch.device) -> bool:
@@ -73,8 +92,15 @@ def exact_arithmetic(convolutions: str = "ieee") -> Iterator[None]:
 
 
 def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of CPU cores that this process may use, also where a container has a quota of CPU time."""
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
+def keep_to_quota() -> None:
+    """Let torch start no more threads than there are :func:`cores`; it does not read the quota of a container."""
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
 
 
 def keep_freed_memory() -> None:

@@ -1,9 +1,11 @@
 """Files that are whole or absent: written to a temporary file, flushed and renamed; tensors carry a checksum."""
 
+import errno
 import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import uuid
 import warnings
@@ -19,6 +21,12 @@ from torch import Tensor
 
 Parsed = TypeVar("Parsed")
 File = Path | io.BytesIO
+
+
+def absent(path: str | Path, name: str, wanted: str = "a folder of images or an array") -> FileNotFoundError:
+    """The error for a path at which there is nothing: it names the absolute path that was looked for."""
+    looked_for = Path(path).expanduser().absolute()
+    return FileNotFoundError(f"{name}: there is no folder or file {looked_for}; give {wanted}")
 
 
 def check_writable(folder: Path, instead: str) -> None:
@@ -49,7 +57,8 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)  # some writers allow only the owner to read, but people share a store
+        with suppress(PermissionError):  # CIFS and mounted buckets refuse it, and have no modes anyway
+            temporary.chmod(mode)  # some writers allow only the owner to read, but people share a store
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -96,9 +105,41 @@ def first_bytes(file: File) -> bytes:
         return opened.read(256)
 
 
-def is_web_page(start: bytes) -> bool:
-    """Whether a file of these first bytes is HTML, whatever its name."""
-    return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+DISGUISES = (  # what stands at the beginning, what the file is, what to do
+    (rb"(\xef\xbb\xbf)?\s*<(?!svg)(!doctype html|html|head|body|script|!--|\?xml(?!.*<svg))", "a web page", ""),
+    (rb"version https://git-lfs", "a Git LFS pointer", "run 'git lfs pull' in its clone"),
+    (rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "an HEIC photograph", "convert it to JPEG"),
+    (rb".{4}ftyp(isom|mp4|qt  |M4V)", "a video", ""),
+    (rb"%PDF", "a PDF", ""),
+)
+
+
+def what_is(start: bytes) -> tuple[str, str]:
+    """What a file of these first bytes is whatever its name, and what to do; empty if this does not tell."""
+    for pattern, what, to_do in DISGUISES:
+        if re.match(pattern, start, re.DOTALL | re.IGNORECASE):
+            return what, to_do
+    text = start.decode("latin-1").strip()
+    is_text = text.isascii() and len(text) >= 8 and "".join(text.split()).isprintable()
+    return (f"text that begins with {text.splitlines()[0][:40]!r}" if is_text else "", "")
+
+
+LASTING = (  # errors that stay until somebody changes the file
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENAMETOOLONG,
+    errno.ENXIO,
+)  # fmt: skip
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error is the machine's, not the file's: a network disk that is away, no memory, too many files."""
+    number = error.errno if isinstance(error, OSError) else None
+    return isinstance(error, MemoryError) or (number is not None and number not in LASTING)
+
+
+def try_again(name: str, error: BaseException) -> OSError:
+    """The error that ends a run after one that :func:`is_passing`."""
+    reason = "out of memory" if isinstance(error, MemoryError) else getattr(error, "strerror", None) or error
+    return OSError(f"{name} cannot be read now ({reason}); try again")
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], about: Any) -> None:

@@ -1,10 +1,19 @@
-"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims`` and ``data``."""
+"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims``, ``data`` and ``assess``."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from gahb._util.files import absent
+
+
+class _Path(click.Path):
+    """A path, of which ``~`` is expanded: shells leave the one of ``--store=~/runs`` as it is."""
+
+    def convert(self, value: Any, option: click.Parameter | None, context: click.Context | None) -> Any:
+        return super().convert(str(Path(value).expanduser()) if str(value).startswith("~") else value, option, context)
 
 
 def _known_scale(context: click.Context, option: click.Parameter, name: str) -> str:
@@ -16,26 +25,27 @@ def _known_scale(context: click.Context, option: click.Parameter, name: str) -> 
 
 def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     """Refuse a path that does not exist now, rather than in each notebook."""
-    if path == "" or (path not in (None, "lfw") and not Path(path).expanduser().exists()):
-        wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
-        raise FileNotFoundError(f"{option.name}: there is no folder or file {path or repr(path)}; give {wanted}")
+    others = {"denoiser": "the path of a .pt file", "model": "the folder of a diffusers pipeline"}
+    wanted = others.get(option.name or "", "a folder of images or an array")
+    if path == "":
+        raise ValueError(f"{option.name}: the path is empty; give {wanted}")
+    if path not in (None, "lfw") and not Path(path).exists():
+        raise absent(path, option.name, wanted)
     return path
 
 
 SCALE = click.option(
     "--scale", default="smoke", show_default=True, callback=_known_scale, help="smoke, laptop, paper-short or paper."
 )
-STORE = click.option("--store", type=click.Path(), help="Folder of trained networks.")
+STORE = click.option("--store", type=_Path(), help="Folder of trained networks.")
 SEED = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of training, noise and images."
 )
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
-FACES = click.option(
-    "--faces", type=click.Path(), callback=_existing, help="Folder, .npz, .npy or .pt of faces, or lfw."
-)
-SCENES = click.option("--scenes", type=click.Path(), callback=_existing, help="The same for scenes (bedrooms).")
+FACES = click.option("--faces", type=_Path(), callback=_existing, help="Folder, .npz, .npy or .pt of faces, or lfw.")
+SCENES = click.option("--scenes", type=_Path(), callback=_existing, help="The same for scenes (bedrooms).")
 JOBS = click.option("--jobs", type=click.IntRange(1), help="Number to run at once; by default one per core on a CPU.")
-FIGURES = click.option("--figures", type=click.Path(), help="Folder of figures, with a folder for each scale.")
+FIGURES = click.option("--figures", type=_Path(), help="Folder of figures, with a folder for each scale.")
 
 
 class _Sentences(click.Group):
@@ -70,11 +80,14 @@ def main() -> None:
 @SCENES
 @STORE
 @FIGURES
-@click.option("--runs", type=click.Path(), help="Folder of executed notebooks, with a folder for each scale.")
+@click.option("--runs", type=_Path(), help="Folder of executed notebooks, with a folder for each scale.")
 @SEED
 @DEVICE
 @JOBS
-@click.option("--denoiser", type=click.Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
+@click.option("--denoiser", type=_Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
+@click.option(
+    "--model", type=_Path(), callback=_existing, help="Folder of a diffusers pipeline, analysed in notebook 07."
+)
 def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
     """Run the notebooks, and write figures, claims and report.
 
@@ -123,7 +136,7 @@ def train(
     Example: gahb train --scale paper --only faces --faces my_faces/ --time-limit 540
              gahb train --scale paper --only disks --cluster slurm --slurm gpus-per-node=1
     """  # noqa: D301 (click reads the backspace)
-    from gahb._util.devices import keep_freed_memory
+    from gahb._util.devices import keep_freed_memory, keep_to_quota
     from gahb.companion import scales, tasks
     from gahb.training.parallel import train_all
 
@@ -138,12 +151,13 @@ def train(
         submit(chosen, cluster, store, device, time_limit or TIME_LIMIT, slurm, click.echo)
         return
     keep_freed_memory()
+    keep_to_quota()
     if not train_all(chosen, store, device, tasks.pick_jobs(scales.get(scale), device, jobs), time_limit, click.echo):
         click.echo("time limit reached; the same command resumes training")
 
 
 @main.command(name="list")
-@click.option("--store", type=click.Path(exists=True, file_okay=False), help="Folder of trained networks.")
+@click.option("--store", type=_Path(exists=True, file_okay=False), help="Folder of trained networks.")
 def list_networks(store: str | None) -> None:
     """List the networks of the store.
 
@@ -180,9 +194,9 @@ def claims(scale: str, figures: str | None) -> None:
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", type=_Path())
 @click.option("--size", default=40, show_default=True, help="Height and width of the prepared images, pixels.")
-@click.option("--sheet", type=click.Path(), help="Also write a contact sheet: path of a PNG.")
+@click.option("--sheet", type=_Path(), help="Also write a contact sheet: path of a PNG.")
 def data(path: str, size: int, sheet: str | None) -> None:
     """Report what a folder or array of photographs holds.
 
@@ -199,3 +213,22 @@ def data(path: str, size: int, sheet: str | None) -> None:
     if sheet:
         surveys.contact_sheet(found.pixels, sheet)
         click.echo(f"contact sheet: {sheet}")
+
+
+IMAGES = {"type": _Path(), "callback": _existing}
+
+
+@main.command()
+@click.option("--samples", required=True, help="Samples of the model: folder, .npz, .npy or .pt.", **IMAGES)
+@click.option("--train", required=True, help="The images that it was trained on.", **IMAGES)
+@click.option("--unseen", help="Images of the same kind that it was not trained on.", **IMAGES)
+@click.option("--twin", help="Samples, from the same noise, of a model with another training set.", **IMAGES)
+@click.option("--out", type=_Path(), default="assessment", show_default=True, help="Folder of the page.")
+def assess(samples: str, train: str, unseen: str | None, twin: str | None, out: str) -> None:
+    """Find out whether a generative model copies its training set.
+
+    Example: gahb assess --samples my_samples/ --train my_faces/ --unseen other_faces/
+    """
+    from gahb.companion.assess_page import assess_folders
+
+    click.echo("\n".join(assess_folders(samples, train, unseen, twin, out)))

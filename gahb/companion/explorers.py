@@ -189,7 +189,7 @@ def _of_size(store: Path, size: int) -> list[str]:
 def _of_file(content: bytes, size: int) -> Tensor:
     """A photograph (1, size, size) from the bytes of an image file."""
     try:
-        gray, _ = read_gray(io.BytesIO(content))
+        gray, *_ = read_gray(io.BytesIO(content))
     except Exception:  # each of Pillow's decoders has errors of its own
         raise ValueError("this file is not an image that can be read; choose a PNG or JPEG") from None
     return datasets.as_float(to_pixels(gray, size))[0]

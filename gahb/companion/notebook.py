@@ -17,13 +17,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from gahb._util import checks
-from gahb._util.devices import pick_device
+from gahb._util.devices import keep_to_quota, pick_device
+from gahb._util.files import absent
 from gahb.companion import ledger, plotting, scales
 from gahb.datasets import Photographs
 from gahb.training import store as stores
 from gahb.training.recipe import Recipe
 
-PARAMETERS = ("scale", "faces", "scenes", "store", "figures", "device", "seed", "denoiser")
+PARAMETERS = ("scale", "faces", "scenes", "store", "figures", "device", "seed", "denoiser", "model")
 
 
 @dataclass(frozen=True)
@@ -149,26 +150,38 @@ def start(
     """
     _refuse_unknown()
     chosen_scale = scales.get(scale)
-    # papermill reads a folder called 2024 as a number
-    faces, scenes, store, figures = (None if path is None else str(path) for path in (faces, scenes, store, figures))
-    for name, source in (("faces", faces), ("scenes", scenes)):
-        if source is not None and source != "lfw" and not Path(source).expanduser().exists():
-            raise FileNotFoundError(f"{name}: there is no folder or file {source}")
+    keep_to_quota()
+    faces, scenes = _existing("faces", faces), _existing("scenes", scenes)
     checks.count(seed, "seed", 0)
     chosen_device = pick_device(device)
     if chosen_device.type == "mps":
         raise ValueError("device mps lacks the float64 of the analyses; train on it by gahb train, and take cpu here")
-    folder = Path(figures or default_figures()).expanduser() / scales.results(chosen_scale, faces)
+    folder = Path(str(figures or default_figures())).expanduser() / scales.results(chosen_scale, faces)
     ledger.read(folder)  # damage is reported now, not after hours of work
     plotting.provenance(folder)
     plotting.style()
-    store_folder = Path(store or stores.default_store()).expanduser()
+    store_folder = Path(str(store or stores.default_store())).expanduser()
+    for name, place in (("store", store_folder), ("figures", folder)):
+        if not place.is_absolute():
+            print(f"{name}: {place.absolute()}")  # a kernel runs where its notebook lies
     return Run(notebook, chosen_scale, faces, scenes, store_folder, folder, chosen_device, seed)
 
 
 def default_figures() -> Path:
     """``figures`` of the project, or of the current folder if the package is installed elsewhere."""
     return (stores.project() or Path.cwd()) / "figures"
+
+
+def _existing(name: str, source: object) -> str | None:
+    """The text of a source of photographs, at which something must be; papermill reads a folder called 2024 as 2024."""
+    if source is None or str(source) == "lfw" or Path(str(source)).expanduser().exists():
+        return None if source is None else str(source)
+    error = absent(str(source), name)
+    if isinstance(source, int | float):
+        raise FileNotFoundError(
+            f"{error}; papermill read {source!r} as a number or a word of Python: -r {name} PATH is text"
+        )
+    raise error
 
 
 def _refuse_unknown() -> None:

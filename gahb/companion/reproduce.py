@@ -5,8 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from papermill.exceptions import PapermillExecutionError
+from traitlets import default
 
 from gahb._util.files import check_writable, write_text
 from gahb._util.signals import interruptible
@@ -14,8 +18,16 @@ from gahb.companion import notebook, report, scales, tasks
 from gahb.training.parallel import in_processes, train_all
 from gahb.training.store import default_store, project
 
-KERNEL = "python3"  # that of the running environment, whatever name a notebook recorded
+KERNEL = "python3"  # whatever name a notebook recorded
 START_TIMEOUT = 300  # seconds
+
+
+class OwnKernel(AsyncKernelManager):
+    """The kernel of the running environment, also if JUPYTER_PATH or the user's folder has another ``python3``."""
+
+    @default("kernel_spec_manager")
+    def _without_folders(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
 
 
 def notebooks(only: Sequence[str] | None = None) -> list[Path]:
@@ -91,7 +103,16 @@ def _timed(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -
 
 
 def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> str | None:
-    """Execute one notebook with those of ``parameters`` that it has; return what failed in one sentence, or None."""
+    """Execute one notebook with those of ``parameters`` that it has; return what failed in one sentence, or None.
+
+    A kernel that dies before the first cell, as some do where many start at once, is started once more.
+    """
+    failed, dead = _execute(path, output, parameters, timeout)
+    return _execute(path, output, parameters, timeout)[0] if dead else failed
+
+
+def _execute(path: Path, output: Path, parameters: dict[str, Any], timeout: int) -> tuple[str | None, bool]:
+    """What failed, in one sentence, or None; and whether the kernel died before the first cell."""
     try:
         known = papermill.inspect_notebook(str(path))
         papermill.execute_notebook(
@@ -99,6 +120,7 @@ def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: 
             str(output),
             {key: value for key, value in parameters.items() if key in known},
             kernel_name=KERNEL,
+            kernel_manager_class=OwnKernel,
             language="python",
             progress_bar=False,
             start_timeout=START_TIMEOUT,
@@ -109,14 +131,21 @@ def run_notebook(path: Path, output: Path, parameters: dict[str, Any], timeout: 
     except Exception as error:  # of a cell, or a kernel that dies, hangs or cannot start; the other notebooks still run
         of_cell = isinstance(error, PapermillExecutionError)
         name, text = (error.ename, error.evalue) if of_cell else (type(error).__name__, str(error))
-        return f"{name}: {text.strip().partition(chr(10))[0][:300]}"
-    return None
+        dead = isinstance(error, RuntimeError) and not of_cell and not _has_begun(output)
+        return f"{name}: {text.strip().partition(chr(10))[0][:300]}", dead
+    return None, False
+
+
+def _has_begun(output: Path) -> bool:
+    """Whether any cell of a notebook that papermill executed has begun."""
+    cells = nbformat.read(output, as_version=4).cells if output.is_file() else []
+    return any(cell.metadata.papermill.start_time for cell in cells)
 
 
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     """Make paths absolute, as notebooks run in another folder, and leave out what was not given."""
     parameters = {key: value for key, value in parameters.items() if value is not None}
-    for key in ("faces", "scenes", "store", "denoiser"):
+    for key in ("faces", "scenes", "store", "denoiser", "model"):
         if key in parameters and parameters[key] != "lfw":
             parameters[key] = str(Path(parameters[key]).expanduser().resolve())
     parameters.setdefault("store", str(Path(default_store()).resolve()))

@@ -6,10 +6,10 @@ No reader reads an image before it is asked to.
 import hashlib
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,37 +17,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gahb._util.files import File, first_bytes, is_web_page
-from gahb.datasets._pixels import Form, as_gray, read_gray, to_pixels, why_unreadable
+from gahb._util.files import File, absent, first_bytes, is_passing, try_again, what_is
+from gahb.datasets._arrays import ARRAYS, LFW, lfw, load_array, skimage_patches
+from gahb.datasets._pixels import TRANSPARENT, Form, as_gray, read_gray, to_pixels, why_unreadable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-ARRAYS = {".npz", ".npy", ".pt"}
+SUFFIXES = {  # of photographs that Pillow reads
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c", ".png", ".apng", ".webp",
+    ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".tga", ".qoi", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm",
+}  # fmt: skip
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"}
 LMDB = "data.mdb"
-LFW = 13_233  # images of Labeled Faces in the Wild
+HIDDEN, NAKED = "hidden", "without an ending"
 NO_PHOTOGRAPHS = {"CelebAMask-HQ-mask-anno"}  # masks that CelebA-HQ is distributed with
-REFUSED = "is a web page and holds no images: the download was refused, often for its quota"
 
 Source = str | os.PathLike | None
 
 
 class Images(NamedTuple):
-    """Prepared images (n, 1, size, size), uint8, their names and forms, and those that could not be read."""
+    """Prepared images (n, 1, size, size), uint8, their names and forms; notes, each after its name or position."""
 
     pixels: Tensor
     names: list[str]
     forms: list[Form]
+    notes: list[str]  # what of an image was left out
     unreadable: list[str]  # each with the reason
 
 
 class Reader:
-    """The images of a source. Subclasses add its name (``str``), and ``encoded()`` or a new ``read()``."""
+    """The images of a source, here those of a path. Subclasses add ``encoded()`` or a new ``read()``."""
 
-    place: str  # tells sources apart
+    what: str  # for people
     unreadable_folders: Sequence[str] = ()  # each with the reason
+    not_read: Sequence[str] = ()  # files that are no images, by kind, each with the reason
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.place = path, str(path.resolve())  # the place tells sources apart
 
     def __len__(self) -> int:
         raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.path.name or Path(self.place).name}"
 
     def fingerprint(self) -> str:
         """A checksum that changes when the source does."""
@@ -58,18 +68,26 @@ class Reader:
         raise NotImplementedError
 
     def read(self, positions: Sequence[int], size: int) -> Images:
-        """Read and prepare the images at some positions."""
-        pixels, names, forms, unreadable = [torch.empty(0, 1, size, size, dtype=torch.uint8)], [], [], []
+        """Read and prepare the images at some positions.
+
+        An error of the disk or the memory is raised: leaving those images out would change the training sets.
+        """
+        images = Images(torch.empty(0, 1, size, size, dtype=torch.uint8), [], [], [], [])
+        pixels = [images.pixels]
         for name, file in self.encoded(positions):
             try:
-                gray, form = read_gray(file)
+                gray, form, note = read_gray(file)
                 pixels.append(to_pixels(gray, size))
             except Exception as error:  # each of Pillow's decoders raises its own errors for damaged files
-                unreadable.append(f"{name} ({why_unreadable(file, error)})")
-            else:
-                names.append(name)
-                forms.append(form)
-        return Images(torch.cat(pixels), names, forms, unreadable)
+                if is_passing(error):
+                    raise try_again(f"{name} in {self}", error) from None
+                images.unreadable.append(f"{name} ({why_unreadable(file, error)})")
+                continue
+            images.names.append(name)
+            images.forms.append(form)
+            if note:
+                images.notes.append(f"{name} ({note})")
+        return images._replace(pixels=torch.cat(pixels))
 
     def hint(self) -> str:
         """What a source without images holds instead, and what to do with it."""
@@ -77,28 +95,33 @@ class Reader:
 
     def remarks(self) -> str:
         """Sentences on why images may be missing; empty if there is nothing to say."""
-        folders = ", ".join(self.unreadable_folders[:3])
-        return " ".join(filter(None, (folders and f"Unreadable folders: {folders}.", "" if len(self) else self.hint())))
+        folders, files = ", ".join(self.unreadable_folders[:3]), ", ".join(self.not_read[:3])
+        hint = (files and f"Not read: {files}.") if len(self) else self.hint()
+        return " ".join(filter(None, (folders and f"Unreadable folders: {folders}.", hint)))
 
 
 class Folder(Reader):
     """The images below a folder, sorted by their path."""
 
+    what = "folder"
+
     def __init__(self, path: Path) -> None:
-        self.path, self.place = path, str(path.resolve())
+        super().__init__(path)
         errors: list[OSError] = []
-        self.names = ["/".join(parts) for parts in sorted(_image_files(path, errors.append))]
-        if errors and Path(errors[0].filename) == path:
-            raise errors[0]
+        self.others: Counter[str] = Counter()
+        self.names = ["/".join(parts) for parts in sorted(_image_files(path, errors.append, self.others))]
+        for error in errors:
+            if is_passing(error):
+                raise try_again(error.filename, error)
+            if Path(error.filename) == path:
+                raise error
         self.unreadable_folders = sorted(
             f"{Path(error.filename).relative_to(path)} ({error.strerror})" for error in errors
         )
+        self.not_read = [f"{kind}: {n:,} ({_why_not(kind)})" for kind, n in sorted(self.others.items())]
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def __str__(self) -> str:
-        return f"folder {self.path.name or Path(self.place).name}"
 
     def fingerprint(self) -> str:
         return _state(self.encoded(range(len(self))))
@@ -110,25 +133,21 @@ class Folder(Reader):
         for file in sorted(self.path.glob("*")):
             suffix = file.suffix.lower()
             if file.is_file() and suffix in ARCHIVES | ARRAYS:
-                if is_web_page(first_bytes(file)):
-                    return f"{file.name} in it {REFUSED}."
+                if what_is(first_bytes(file))[0]:
+                    return f"{file.name} in it {_no_images(file)}."
                 return f"It holds {file.name}: " + ("unpack it." if suffix in ARCHIVES else "give that file.")
-        kinds = {file.suffix.lower() for file in islice(self.path.rglob("*.*"), 1000) if file.is_file()} - {""}
+        kinds = [kind for kind in sorted(self.others) if kind.startswith(".")]
         known = ", ".join(sorted(SUFFIXES))
-        return f"It holds {', '.join(sorted(kinds)[:3])} files; images must be {known}." if kinds else ""
+        return f"It holds {', '.join(kinds[:3])} files; images must be {known}." if kinds else ""
 
 
 class Lmdb(Reader):
     """The encoded images of an LMDB export, such as LSUN's, sorted by their keys."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.place = path, str(path.resolve())
+    what = "LMDB export"
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def __str__(self) -> str:
-        return f"LMDB export {self.path.name or Path(self.place).name}"
 
     def fingerprint(self) -> str:
         return _state([(LMDB, self.path / LMDB)])
@@ -153,6 +172,8 @@ class Lmdb(Reader):
         try:
             environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)  # read-only disks too
         except lmdb.Error as error:
+            if what_is(first_bytes(self.path / LMDB))[0] in ("a web page", "a Git LFS pointer"):
+                raise ValueError(f"{LMDB} of {self} {_no_images(self.path / LMDB)}") from None
             reason = str(error).removeprefix(f"{self.path}: ")
             raise ValueError(f"{self} could not be read ({reason}); export it again") from None
         pages = environment.info()["last_pgno"] + 1
@@ -165,16 +186,17 @@ class Lmdb(Reader):
 class Array(Reader):
     """Images in memory: (n, H, W), (n, H, W, C) or (n, C, H, W), uint8, uint16, or float in [0, 1]."""
 
-    def __init__(self, load: Callable[[], np.ndarray], name: str, path: Path | None = None, package: str = "") -> None:
-        self.load, self.name, self.path, self.package = load, name, path, package
-        self.place = str(path.resolve()) if path else name
+    def __init__(self, load: Callable[[], np.ndarray], name: str, file: Path | None = None, package: str = "") -> None:
+        self.load, self.name, self.file, self.package = load, name, file, package
+        self.place = str(file.resolve()) if file else name
 
     @cached_property
     def images(self) -> np.ndarray:
         """Gray, (n, H, W)."""
         loaded = np.asarray(self.load())
         self.mode = f"{loaded.dtype}, {'gray' if loaded.ndim == 3 else 'x'.join(map(str, loaded.shape[1:]))}"
-        return as_gray(loaded, self.name)
+        gray, self.transparent = as_gray(loaded, self.name)
+        return gray
 
     def __len__(self) -> int:
         return len(self.images)
@@ -184,12 +206,14 @@ class Array(Reader):
 
     def fingerprint(self) -> str:
         """Changes with the size or time of the file, or the version of the package."""
-        return _state([(self.name, self.path)]) if self.path else f"{self.package} {version(self.package)}"
+        return _state([(self.name, self.file)]) if self.file else f"{self.package} {version(self.package)}"
 
     def read(self, positions: Sequence[int], size: int) -> Images:
         """Prepare the images at some positions, which are their names."""
         pixels = to_pixels(self.images[np.asarray(positions, dtype=int)], size)
-        return Images(pixels, [*map(str, positions)], [(*self.images.shape[1:], self.mode)] * len(positions), [])
+        forms = [(*self.images.shape[1:], self.mode)] * len(positions)
+        notes = [f"{self} ({TRANSPARENT})"] if self.transparent else []
+        return Images(pixels, [*map(str, positions)], forms, notes, [])
 
 
 def open_source(kind: str, source: Source, needed: int = 1) -> Reader:
@@ -198,14 +222,14 @@ def open_source(kind: str, source: Source, needed: int = 1) -> Reader:
     ``kind`` begins each error: faces, scenes or data.
     """
     if source is None and (kind != "faces" or needed <= 100):
-        return Array(lambda: _skimage_patches(kind), f"the {kind} inside scikit-image", package="scikit-image")
+        return Array(lambda: skimage_patches(kind), f"the {kind} inside scikit-image", package="scikit-image")
     if source is None or str(source) == "lfw":
         if needed > LFW:  # before 200 MB are downloaded
             raise ValueError(
                 f"{kind}: Labeled Faces in the Wild has {LFW:,} images, and {needed:,} are needed; "
                 "give a folder of faces such as CelebA, or an array"
             )
-        return Array(_lfw, "Labeled Faces in the Wild", package="scikit-learn")
+        return Array(lfw, "Labeled Faces in the Wild", package="scikit-learn")
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be the path of a folder or file, or 'lfw', got {type(source).__name__}")
     if not os.fspath(source):  # an unset variable, for example; Path would take it for the current folder
@@ -221,15 +245,15 @@ def open_source(kind: str, source: Source, needed: int = 1) -> Reader:
 
 def _open_path(kind: str, path: Path) -> Reader:
     if not path.exists():
-        raise FileNotFoundError(f"{kind}: there is no folder or file {path}; give a folder of images or an array")
+        raise absent(path, kind)
     if path.is_dir():
         return _open_folder(kind, path)
     if not path.is_file():
         raise ValueError(f"{kind}: {path} is neither a folder nor a file; give a folder of images or an array")
     if path.name == LMDB:
         return Lmdb(path.parent)
-    if is_web_page(first_bytes(path)):
-        raise ValueError(f"{kind}: {path.name} {REFUSED}; open its address in a browser")
+    if what_is(first_bytes(path))[0]:
+        raise ValueError(f"{kind}: {path.name} {_no_images(path)}")
     if path.suffix.lower() in SUFFIXES:
         raise ValueError(f"{kind}: {path.name} is one image; give the folder it is in")
     if path.suffix.lower() not in ARRAYS:
@@ -237,7 +261,7 @@ def _open_path(kind: str, path: Path) -> Reader:
             f"{kind}: {path.name} is neither a folder of images nor an array ({', '.join(sorted(ARRAYS))}); "
             "unpack an archive first"
         )
-    return Array(lambda: _load_array(path), path.name, path)
+    return Array(lambda: load_array(path), path.name, path)
 
 
 def _open_folder(kind: str, path: Path) -> Reader:
@@ -251,21 +275,29 @@ def _open_folder(kind: str, path: Path) -> Reader:
     return Lmdb(exports[0]) if exports else folder
 
 
+def _no_images(file: Path) -> str:
+    """What a file is that its name does not say, and what to do."""
+    what, to_do = what_is(first_bytes(file))
+    if what == "a web page":
+        to_do = "the download was refused, often for its quota; open its address in a browser"
+    return f"is {what} and holds no images" + (f": {to_do}" if to_do else "")
+
+
 def _state(files: Iterable[tuple[str, Path]]) -> str:
-    """A checksum of the names, sizes and times of some files: cheap, as none is opened."""
+    """A checksum of the names, sizes, times and permissions of some files: cheap, as none is opened."""
     digest = hashlib.sha256()
     for name, file in files:
         try:
             about = file.stat()
-            line = f"{name}\0{about.st_size} {about.st_mtime_ns}\n"
+            line = f"{name}\0{about.st_size} {about.st_mtime_ns} {about.st_mode} {about.st_uid} {about.st_gid}\n"
         except OSError:  # such as a broken link
             line = f"{name}\0-\n"
         digest.update(os.fsencode(line))
     return digest.hexdigest()
 
 
-def _image_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[tuple[str, ...]]:
-    """All images below a folder, each as the parts of its path from there.
+def _image_files(folder: Path, on_error: Callable[[OSError], None], others: Counter[str]) -> Iterator[tuple[str, ...]]:
+    """All images below a folder, each as the parts of its path from there; ``others`` counts the rest by kind.
 
     Links to folders are followed, and each folder is visited once. Hidden files and folders, such as Jupyter's and
     macOS's, are left out, and so are known folders of something else.
@@ -277,56 +309,24 @@ def _image_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[
             folders.clear()
             continue
         visited.add((place.st_dev, place.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NO_PHOTOGRAPHS)
+        others.update(HIDDEN if name.startswith(".") else name for name in folders if _is_left_out(name))
+        folders[:] = sorted(name for name in folders if not _is_left_out(name))
         parts = Path(parent).relative_to(folder).parts
         for name in names:  # there may be hundreds of thousands: no Path for each
-            if "." + name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith("."):
+            _, dot, suffix = name.rpartition(".")
+            if not name.startswith(".") and dot + suffix.lower() in SUFFIXES:
                 yield *parts, name
+            else:
+                others[HIDDEN if name.startswith(".") else dot + suffix.lower() if dot else NAKED] += 1
 
 
-def _load_array(path: Path) -> np.ndarray:
-    try:
-        arrays = _load_tensors(path) if path.suffix.lower() == ".pt" else _load_numpy(path)
-    except (PermissionError, MemoryError):
-        raise
-    except Exception as error:  # each library raises its own errors for a damaged or unsafe file
-        # Not in the library's words, which may advise loading it unsafely.
-        raise ValueError(
-            f"{path.name} could not be read as an array ({type(error).__name__}). It is damaged, of another format, or "
-            "needs code to be run, which is refused; save plain numbers with numpy.savez(path, images=images)."
-        ) from None
-    if "images" not in arrays and len(arrays) != 1:
-        raise ValueError(f"{path.name} holds {sorted(map(str, arrays))}; name the array of images 'images'")
-    return arrays["images"] if "images" in arrays else next(iter(arrays.values()))
+def _is_left_out(folder: str) -> bool:
+    return folder.startswith(".") or folder in NO_PHOTOGRAPHS
 
 
-def _load_tensors(path: Path) -> dict[str, np.ndarray]:
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    tensors = loaded if isinstance(loaded, dict) else {"images": loaded}
-    return {key: value.detach().numpy() for key, value in tensors.items() if isinstance(value, Tensor)}
-
-
-def _load_numpy(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:  # numpy would leave a damaged file open
-        loaded = np.load(file, allow_pickle=False)
-        return {"images": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-
-
-def _skimage_patches(kind: str) -> np.ndarray:
-    from skimage.data import lfw_subset
-
-    patches = lfw_subset()  # the first 100 are faces; the others show none
-    return patches[:100] if kind == "faces" else patches[100:]
-
-
-def _lfw() -> np.ndarray:
-    from sklearn.datasets import fetch_lfw_people
-
-    try:
-        people = fetch_lfw_people(resize=0.5, slice_=None, funneled=True)
-    except OSError as error:
-        raise ValueError(
-            "faces: Labeled Faces in the Wild, which is used if more faces are needed than the 100 inside "
-            f"scikit-image, could not be downloaded ({error}). Give a folder of faces or an array."
-        ) from None
-    return np.clip(people.images, 0, 1)
+def _why_not(kind: str) -> str:
+    if kind == HIDDEN or kind in NO_PHOTOGRAPHS:
+        return "left out"
+    if kind in ARCHIVES:
+        return "unpack them"
+    return "give one of them alone" if kind in ARRAYS else "no image format that is read; convert photographs to .jpg"

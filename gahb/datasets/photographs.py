@@ -16,7 +16,7 @@ from gahb.datasets._cache import Prepared, load_or_prepare
 from gahb.datasets._pixels import resize
 from gahb.datasets._readers import Images, Reader, Source, open_source
 
-PREPARATION = 2  # raised if the same source would be prepared or described differently, so that caches are made again
+PREPARATION = 3  # raised if the same source would be prepared or described differently, so that caches are made again
 DUPLICATE_BLOCK = 512  # images compared with all others at once, so that no n x n matrix is held
 
 
@@ -34,8 +34,9 @@ class Photographs:
     N, test_size : int
         Images in S1 and in S2 (0 if there is only a test set), and images in the test set.
     manifest : dict
-        The source, the number of images found and read, unreadable files and folders, near duplicates, the file names
-        of each part, and the SHA-256 of the pixels.
+        The source, the number of images found and read, unreadable files and folders, notes on images of which
+        something was left out, files that are no images, near duplicates, the file names of each part, and the
+        SHA-256 of the pixels.
     """
 
     pixels: Tensor = field(repr=False)
@@ -92,11 +93,12 @@ def faces(
     source : str or Path, optional
         A folder of images, read recursively and sorted by name, such as CelebA from Kaggle or torchvision, whose
         partition file is not used; an LMDB export of encoded images, such as LSUN's (needs ``lmdb``); an ``.npz``,
-        ``.npy`` or ``.pt`` array; or ``"lfw"`` (Labeled Faces in the Wild, downloaded by scikit-learn). If left out,
-        the 100 faces inside scikit-image if they are enough, else LFW.
+        ``.npy`` or ``.pt`` file, of one array or with labels beside it; or ``"lfw"`` (Labeled Faces in the Wild,
+        downloaded by scikit-learn). If left out, the 100 faces inside scikit-image if they are enough, else LFW.
     size : int
         Height and width, pixels. Photographs are converted to gray by the mean of their channels, cropped to the
-        central square (160x160 of CelebA's 178x218) and resized with antialiasing.
+        central square (160x160 of CelebA's 178x218) and resized with antialiasing; transparent parts are shown on
+        white, and of several images in a file the first is taken, as the manifest notes.
     N : int
         Images in each of the training sets S1 and S2; 0 for a test set alone.
     test_size : int
@@ -113,6 +115,8 @@ def faces(
     ------
     ValueError
         If too few photographs are usable: readable, and not near duplicates of earlier ones.
+    OSError
+        If the disk or the memory fails while a photograph is read; nothing is kept then.
     """
     return _photographs("faces", source, size, N, test_size, cache)
 
@@ -170,7 +174,7 @@ def _photographs(kind: str, source: Source, size: int, N: int, test_size: int, c
         request = {"kind": kind, "place": reader.place, "size": size, "N": N, "test_size": test_size}
         request["version"] = PREPARATION
         pixels, manifest = load_or_prepare(cache, request, reader.fingerprint(), prepare)
-    return Photographs(pixels, N, test_size, manifest)
+    return Photographs(pixels, N, test_size, manifest | {"not_read": list(reader.not_read)})
 
 
 def _prepare(kind: str, reader: Reader, size: int, N: int, test_size: int) -> Prepared:
@@ -197,6 +201,8 @@ def _prepare(kind: str, reader: Reader, size: int, N: int, test_size: int) -> Pr
         "found": len(reader),
         "read": len(images.names),
         "unreadable": images.unreadable,
+        "notes": images.notes,
+        "not_read": list(reader.not_read),
         "unreadable_folders": list(reader.unreadable_folders),
         "near_duplicates": [images.names[i] for i in np.flatnonzero(repeated)],
         "parts": {name: [images.names[kept[i]] for i in parts[name]] for name in parts},
@@ -248,25 +254,46 @@ def near_duplicates(pixels: Tensor, threshold: float = 0.95) -> np.ndarray:
     ndarray (n,), bool
         True for all but the first image of each group, and for images without any contrast.
     """
+    first = first_of_duplicates(pixels, threshold)
+    return first != np.arange(len(first))
+
+
+def first_of_duplicates(pixels: Tensor, threshold: float = 0.95) -> np.ndarray:
+    """Which earlier image each image repeats, in the sense of :func:`near_duplicates`.
+
+    Parameters
+    ----------
+    pixels : Tensor (n, 1, H, W), uint8
+    threshold : float
+        A correlation, above 0.
+
+    Returns
+    -------
+    ndarray (n,), int
+        Position of the first image of its group, which is its own if it repeats none; -1 for an image without any
+        contrast.
+    """
     _check_pixels(pixels)
     checks.positive(threshold, "threshold")
     if pixels.ndim != 4 or pixels.shape[1] != 1:
         raise ValueError(f"pixels must have shape (n, 1, H, W), got {tuple(pixels.shape)}")
     small = torch.cat([resize(as_float(part), 20) for part in pixels.split(4096)]).flatten(1)
     small = small - small.mean(1, keepdim=True)
-    repeated = small.norm(dim=1) < 1e-6
+    own = np.arange(len(small))
+    first = np.where(small.norm(dim=1).numpy() < 1e-5, -1, own)  # rounding leaves 1e-6
     small = torch.nn.functional.normalize(small, dim=1)
     bound = _bounds(small)
     for start in range(0, len(small), DUPLICATE_BLOCK):
         end = start + DUPLICATE_BLOCK
-        kept = torch.nonzero(~repeated[:end]).flatten()
+        kept = torch.from_numpy(np.flatnonzero(first[:end] == own[:end]))
         i, j = torch.nonzero(bound[start:end] @ bound[kept].T > threshold - 1e-5).unbind(1)
         pairs = torch.stack([i + start, kept[j]], dim=1)
         i, j = pairs[pairs[:, 1] < pairs[:, 0]].unbind(1)
         close = (small[i] * small[j]).sum(1) > threshold
         for later, earlier in zip(i[close].tolist(), j[close].tolist(), strict=True):  # sorted by the later
-            repeated[later] |= ~repeated[earlier]
-    return repeated.numpy()
+            if first[later] == later and first[earlier] == earlier:
+                first[later] = earlier
+    return first
 
 
 def _bounds(vectors: Tensor) -> Tensor:

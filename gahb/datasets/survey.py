@@ -41,6 +41,10 @@ class Survey:
         Names of files and folders, with the reason.
     near_duplicates : list of str
         Names of the images that nearly repeat another.
+    notes : list of str
+        Names of the images of which something was left out, and what.
+    not_read : list of str
+        Kinds of files that are no images, with their number and the reason.
     pixels : Tensor (n, 1, size, size), uint8
         The usable photographs, prepared.
     """
@@ -52,6 +56,8 @@ class Survey:
     modes: Counter[str]
     unreadable: list[str]
     near_duplicates: list[str]
+    notes: list[str]
+    not_read: list[str]
     pixels: Tensor = field(repr=False)
 
     def lines(self, needs: Needs = ()) -> list[str]:
@@ -66,6 +72,8 @@ class Survey:
             f"  modes     {_commonest(self.modes)}",
             *_listed("unreadable", self.unreadable),
             *_listed("near duplicates", self.near_duplicates),
+            *(_listed("parts left out", self.notes) if self.notes else []),
+            *(["  not read:", *(f"    {kind}" for kind in self.not_read)] if self.not_read else []),
             f"  usable: {len(self.pixels):,}",
         ]
         if "{} x {}".format(*CELEBA) in self.sizes:
@@ -116,6 +124,8 @@ def survey(source: str | Path, size: int = 40, most: int | None = None, progress
         modes=Counter(mode for *_, mode in forms),
         unreadable=[*reader.unreadable_folders, *(name for block in blocks for name in block.unreadable)],
         near_duplicates=[name for name, again in zip(names, repeated, strict=True) if again],
+        notes=list(dict.fromkeys(note for block in blocks for note in block.notes)),
+        not_read=list(reader.not_read),
         pixels=pixels[torch.from_numpy(~repeated)],
     )
 
@@ -131,6 +141,7 @@ def contact_sheet(pixels: Tensor, path: str | Path) -> None:
     """
     from skimage.util import montage
 
+    path = Path(path).expanduser()
     check_absent(path)
     if not len(pixels):
         raise ValueError("there are no images for a contact sheet")
@@ -150,7 +161,7 @@ def check_absent(path: str | Path) -> None:
     path : str or Path
         Where the contact sheet would go.
     """
-    if Path(path).exists():
+    if Path(path).expanduser().exists():
         raise FileExistsError(f"{path} exists already; give the contact sheet another path with --sheet")
 
 

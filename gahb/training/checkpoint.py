@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +48,18 @@ def digest(images: Tensor) -> str:
     for block in images.split(1024):
         sha.update(as_float(block).float().cpu().contiguous().numpy().data)
     return sha.hexdigest()
+
+
+def sketch(images: Tensor) -> list[float]:
+    """Sixteen random projections of a whole set of images: sets that nearly equal have nearly equal sketches.
+
+    With X the set as (N, d), these are ``a^T X b / sqrt(N d)`` for random signs a and b. The mean square of the
+    difference of two sketches estimates that of the images (Johnson & Lindenstrauss, 1984).
+    """
+    flat = torch.cat([as_float(block).float().cpu().flatten(1) for block in images.split(1024)])
+    rng = np.random.RandomState(0)  # whose stream never changes (NEP 19)
+    a, b = (torch.from_numpy(2.0 * rng.randint(0, 2, (n, 16)) - 1).float() for n in flat.shape)
+    return [round(value, 4) for value in ((flat @ b) * a).sum(0).div(flat.numel() ** 0.5).tolist()]
 
 
 def tensors_of(state: State) -> dict[str, Tensor]:

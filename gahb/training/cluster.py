@@ -7,8 +7,8 @@ last checkpoint, with the same result bit for bit. Logs are in ``<store>/jobs/<n
 import math
 import os
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from gahb.training.parallel import Task, missing
 from gahb.training.recipe import Recipe
 
 TIME_LIMIT = 4 * 3600.0  # seconds; short jobs start sooner, and a job queues again after it
+# Since Slurm 22.05 srun no longer takes --cpus-per-task from sbatch: a job would have one core.
+SRUN_CPUS = 'if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi'
 TIMEOUTS = {"slurm": 1_000, "local": 5}  # how often a job queues again; submitit runs a local job 6 times
 
 
@@ -42,7 +44,7 @@ class Training:
         import submitit
 
         environment = submitit.JobEnvironment()
-        torch.set_num_threads(self.threads or int(os.environ.get("SLURM_CPUS_ON_NODE", cores())))
+        torch.set_num_threads(self.threads or min(int(os.environ.get("SLURM_CPUS_ON_NODE", cores())), cores()))
         keep_freed_memory()
         # Slurm also announces a preemption by SIGTERM, which must not end the job; a local job is stopped by it.
         stoppable = interruptible() if environment.cluster == "local" else nullcontext()
@@ -90,7 +92,8 @@ def submit(
             echo(f"{recipe.name} FAILED: {reason}")
         executor = _executor(cluster, folder, time_limit, options)
         try:
-            jobs.append(executor.submit(Training(recipe, images, root, device, threads)))
+            with _outside_of_jobs():
+                jobs.append(executor.submit(Training(recipe, images, root, device, threads)))
         except RuntimeError as error:
             raise RuntimeError(f"Slurm refused the job of {recipe.name}: {' '.join(str(error).split())}") from None
         echo(f"{recipe.name} is job {jobs[-1].job_id}")
@@ -98,6 +101,17 @@ def submit(
         hint = "squeue --me lists them, scancel NUMBER stops one" if cluster == "slurm" else "kill NUMBER stops one"
         echo(f"submitted: {len(jobs)}. Logs are in {root / 'jobs'}; {hint}; the same command reports failures")
     return jobs
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Inside, no variable of the job that submits reaches the new one; what users and sites set for sbatch stays."""
+    from submitit.helpers import clean_env
+
+    kept = {name: value for name, value in os.environ.items() if name.startswith("SBATCH_") or name == "SLURM_CONF"}
+    with clean_env():
+        os.environ.update(kept)
+        yield
 
 
 def _executor(cluster: str, folder: Path, time_limit: float, options: Sequence[str]) -> Any:
@@ -112,6 +126,7 @@ def _executor(cluster: str, folder: Path, time_limit: float, options: Sequence[s
         pairs = (option.partition("=") for option in options)
         others: dict[str, Any] = {"requeue": True} | {name: value or True for name, _, value in pairs}
         settings |= {"time": math.ceil(time_limit / 60), "job_name": folder.name, "additional_parameters": others}
+        settings["setup"] = [SRUN_CPUS]
     else:
         settings["timeout_min"] = time_limit / 60
     made = kind(folder, max_num_timeout=TIMEOUTS[cluster])

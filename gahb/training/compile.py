@@ -22,11 +22,11 @@ def is_compiled(recipe: Recipe, device: torch.device) -> bool:
 @functools.cache
 def works(device: torch.device) -> bool:
     """Whether torch.compile works here, found by compiling something small; one line of warning if not."""
-    small = compiled(torch.square)
     try:
+        small = compiled(torch.square)
         with warnings.catch_warnings(action="ignore"):  # torch imports deprecated parts of itself
             small(torch.ones(8, device=device))
-    except Exception as error:  # no compiler, a broken one, no headers, no Triton: each raises its own error
+    except Exception as error:  # no compiler, a broken one, no headers, no Triton, no user name: each its own error
         reason = " ".join(str(error).split())[:120]
         warnings.warn(
             f"training without torch.compile, which does not work here ({reason}); install a C++ compiler such as g++",

@@ -25,10 +25,11 @@ from gahb._util import checks
 from gahb._util.devices import pick_device
 from gahb._util.files import read_tensors, remove_leftovers, write_tensors, write_text
 from gahb.denoisers import NETWORKS
-from gahb.training.checkpoint import digest
+from gahb.training.checkpoint import digest, sketch
 from gahb.training.loop import train
 from gahb.training.recipe import Recipe
 
+NEARLY = 0.01  # root mean square difference of two sets of images, intensities; JPEG decoders differ by 1 / 255 at most
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -79,7 +80,8 @@ def load_or_train(
     """Load the network of a recipe from the store or the package; train it first if neither has it.
 
     If two processes ask for the same network, one trains it and the other waits. An interrupted training resumes
-    from its checkpoint, also in a copy of the store.
+    from its checkpoint, also in a copy of the store. If the store has the network of nearly the same photographs, as
+    another library or machine decodes them, this is printed; with ``GAHB_NEARLY=1`` in the environment it is taken.
 
     Parameters
     ----------
@@ -102,6 +104,8 @@ def load_or_train(
     network = load(folder, device, images)
     if network is None:  # perhaps a pretrained one
         network = next(filter(None, (load(found, device) for found in places(recipe, store))), None)
+    if network is None and images is not None and (near := _nearly(recipe, images, store)):
+        network = _take_over(near, recipe, images, folder, device)
     if network is not None:
         with suppress(OSError):  # left by a process that was killed just after it had written the weights
             (folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -114,6 +118,42 @@ def load_or_train(
             network = train(images, recipe, device, folder / "checkpoint.safetensors", time_limit, progress)
             _save(network, recipe, images, folder, device)
     return network
+
+
+def _nearly(recipe: Recipe, images: Tensor, store: str | Path | None) -> Path | None:
+    """Folder of the network of the same recipe and nearly these photographs; see :func:`sketch`."""
+    asked = recipe.settings()
+    if "sha256" not in asked["data"]:
+        return None
+    own = torch.tensor(sketch(images))
+    folders = Path(store or default_store()).expanduser().glob(f"{recipe.name}-*")
+    for folder in sorted(folder for folder in folders if folder.name != identity(recipe)):
+        with suppress(OSError, ValueError):
+            found = about(folder)
+            settings, other = found["recipe"], torch.tensor(found["made"].get("sketch", [torch.inf]))
+            asked["data"]["sha256"] = settings["data"].get("sha256")
+            if settings == asked and (apart := float((own - other).square().mean().sqrt())) < NEARLY:
+                levels = f"they differ by about {255 * apart:.1g} of 255 levels"
+                print(f"a denoiser of nearly these images is here: {folder.name} ({levels}).", end=" ", file=sys.stderr)
+                print("GAHB_NEARLY=1 in the environment takes it; without, one is trained anew", file=sys.stderr)
+                return folder
+    return None
+
+
+def _take_over(near: Path, recipe: Recipe, images: Tensor, folder: Path, device: torch.device) -> nn.Module | None:
+    """The network of nearly the same photographs, copied to the folder of this recipe, if the user asks for it."""
+    found = _weights(near) if os.environ.get("GAHB_NEARLY") == "1" else None
+    if found is None:
+        return None
+    tensors, described = found
+    made = about(near)["made"] | {"trained_on_nearly": near.name}
+    with locked(folder):
+        text = json.dumps({"recipe": recipe.settings(), "made": made}, indent=1, sort_keys=True)
+        write_text(folder / "recipe.json", text + "\n")
+        write_text(folder / "history.csv", (near / "history.csv").read_text(encoding="utf-8"))
+        described |= {"folder": folder.name, "images": digest(images)}
+        write_tensors(folder / "weights.safetensors", tensors, described)
+    return load(folder, device, images)
 
 
 def places(recipe: Recipe, store: str | Path | None = None) -> list[Path]:
@@ -142,7 +182,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu", images: Tensor 
 
     If ``images`` are given, a network that was trained on others is an error.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     found = _weights(folder)
     if found is None:
         return None
@@ -203,6 +243,7 @@ def _save(network: nn.Module, recipe: Recipe, images: Tensor, folder: Path, devi
         "threads": torch.get_num_threads(),
         "images_seen": history[-1]["images"],
         "seconds": round(history[-1]["seconds"], 1),
+        "sketch": sketch(images),
     }
     with suppress(PackageNotFoundError):  # in a checkout that is not installed
         made["gahb"] = version("gahb")
