@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import NETWORKS, OPTIMAL, case, draw, gaussian, mixture, network, row_by_row
+from helpers import NETWORKS, OPTIMAL, case, draw, gaussian, mixture, network, ray, row_by_row
 
 from gahb import _products, jacobian, jacobians
 from gahb.jacobians import divergence
@@ -39,7 +39,7 @@ def test_jacobian_equals_central_differences(which):
 @pytest.mark.parametrize("prior", OPTIMAL)
 def test_jacobian_of_optimal_denoiser_is_its_closed_form(prior):
     f, y, expected = prior()
-    close(jacobian(f, y), expected, 1e-9)  # float64, and the cancellation in the truncated normal's variance
+    close(jacobian(f, y), expected, 1e-9 if prior is ray else 1e-11)  # a truncated normal's variance cancels
 
 
 @pytest.mark.parametrize("name", NETWORKS)
