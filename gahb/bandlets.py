@@ -168,6 +168,7 @@ def denoise(
     spins: int = 1,
     penalty: float = 1.0,
     dictionary: Dictionary | None = None,
+    margin: int = 0,
 ) -> Tensor:
     """Denoise by thresholding in the best bandlet basis of the noisy image (Dossal, Le Pennec & Mallat, 2011).
 
@@ -191,6 +192,9 @@ def denoise(
         Price of a direction, as in :func:`best_basis`.
     dictionary : Dictionary, optional
         The bases to choose from; ``Dictionary()`` if left out.
+    margin : int
+        Pixels by which the image is extended by reflection on each side. Without, the image is periodic, and the jump
+        from one border to the other is an edge.
 
     Returns
     -------
@@ -201,21 +205,24 @@ def denoise(
     cut = checks.at_least_zero(threshold, "threshold") * float(checks.positive(sigma, "sigma"))
     penalty = checks.at_least_zero(penalty, "penalty")
     shifts = [(i + spins * j, j + spins * i) for i in range(checks.count(spins, "spins")) for j in range(spins)]
-    images = _working(noisy.flatten(0, 1))
+    height, width = noisy.shape[-2:]
+    sides = (np.pad(np.arange(n), checks.count(margin, "margin", 0), mode="symmetric") for n in (height, width))
+    images = _working(noisy.flatten(0, 1))[(..., *np.ix_(*sides))]
     plan = _plan(dictionary or Dictionary(), images)
 
     def once(block: Tensor) -> Tensor:
         coefficients, side, direction = _adapt(_wavelet_transform(block, plan), cut, penalty, plan)
         size = coefficients.abs()
         kept = coefficients.sign() * (size - cut).clamp(min=0) if soft else coefficients * (size > cut)
-        height, width = (len(matrix) // 2 for matrix in plan.wavelets[-1])
-        kept[..., :height, :width] = coefficients[..., :height, :width]
+        coarsest = (..., *(slice(len(matrix) // 2) for matrix in plan.wavelets[-1]))
+        kept[coarsest] = coefficients[coarsest]
         return _synthesis(kept, side, direction, plan)
 
     shifted = torch.cat([images.roll(shift, (-2, -1)) for shift in shifts])
     denoised = torch.cat([once(block) for block in _blocks(shifted)]).split(len(images))
     back = [block.roll((-i, -j), (-2, -1)) for block, (i, j) in zip(denoised, shifts, strict=True)]
-    return (sum(back, torch.zeros_like(images)) / len(shifts)).view(noisy.shape).to(noisy)
+    mean = sum(back, torch.zeros_like(images)) / len(shifts)
+    return mean[:, margin : margin + height, margin : margin + width].reshape(noisy.shape).to(noisy)
 
 
 def _working(images: Tensor) -> Tensor:

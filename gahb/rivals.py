@@ -29,7 +29,7 @@ WAVELET_OPTIONS = [
     for threshold in thresholds
 ]
 BANDLET_OPTIONS = [  # squares of 16 gain less than 0.1 dB and take as long as all others
-    {"threshold": threshold, "spins": 4, "dictionary": bandlets.Dictionary(wavelet, sides=(4, 8))}
+    {"threshold": threshold, "spins": 4, "margin": 8, "dictionary": bandlets.Dictionary(wavelet, sides=(4, 8))}
     for wavelet in ("haar", "db2")
     for threshold in (3.0, 3.5, 4.0)
 ]

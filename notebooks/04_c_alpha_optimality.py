@@ -93,10 +93,10 @@ print({a: f"{low:g} to {high:g} dB" for a, (low, high) in ranges.items()})
 # %% [markdown]
 # ## The rivals
 #
-# Two estimators without any training, both averaged over shifts ("cycle spinning"). *Wavelets*: thresholds in one basis
-# for all images, all shifts. *Bandlets*: in the best basis of each noisy image, in which wavelet coefficients are
-# transformed once more along the contours, 16 shifts. At each noise level each has the wavelet and the threshold (for
-# wavelets hard and soft) that do best on eight training images.
+# Two estimators without any training, both averaged over shifts ("cycle spinning") and continued by reflection beyond
+# the border. *Wavelets*: thresholds in one basis for all images, all shifts. *Bandlets*: in the best basis of each noisy
+# image, in which wavelet coefficients are transformed once more along the contours, 16 shifts. At each noise level each
+# has the wavelet and the threshold (for wavelets hard and soft) that do best on eight training images.
 
 # %%
 few = {a: run.to(datasets.c_alpha(8, size, a, seed=run.seed)) for a in alphas}  # the first of the training set
@@ -124,7 +124,7 @@ for row, alpha in zip(fig.subfigures(len(shown), 1), shown, strict=True):
     denoisers = {
         "cosines": lambda y: rivals.basis_denoise(y, 0.15, cosines),  # noqa: B023
         "wavelets": lambda y: rivals.wavelet_denoise(y, 0.15),
-        "bandlets": lambda y: bandlets.denoise(y, 0.15, spins=4),
+        "bandlets": lambda y: bandlets.denoise(y, 0.15, spins=4, margin=8),
         "network": networks[alpha],
     }
     found = {name: gahb.bases.denoise(f, test[alpha][0], sigma, run.seed) for name, f in denoisers.items()}
@@ -211,6 +211,8 @@ run.claim(
     energy_in_40_wavelets=[similarity[a]["wavelets"][0].mean() for a in shown],
     energy_difference_interval=[stats.confidence_interval(nearer[a]) for a in shown],
     null={"name": "cycle-spun wavelets", "slope": [slopes["wavelets"][a].slope for a in regular]}, **too_small,
+    chosen_after="bandlets are continued by reflection, as wavelets are; periodic ones, up to 0.7 dB worse below "
+    "20 dB, had slopes of 0.678, 0.800 and 0.838 at laptop",
 )  # fmt: skip
 
 # %% [markdown]
@@ -257,6 +259,7 @@ def draw_curves(ax):
     ax.legend(fontsize=8)
 
 
+# %%
 def draw_similarity(ax):
     styles = {"bandlets": COLOURS["bandlets"], "wavelets": COLOURS["wavelets"], "bandlets of another image": "0.6"}
     for name, colour in styles.items():
@@ -270,12 +273,15 @@ def draw_similarity(ax):
     ax.legend(fontsize=8)
 
 
+# %%
 def directed(image):
-    """Of the basis vectors with the largest coefficients, the first eight that are not wavelets."""
-    best = bandlets.best_basis(image, 3 * 0.15)
-    order = best.coefficients.flatten().abs().argsort(descending=True)
-    first = torch.nonzero(best.geometry.direction.flatten()[order])[:8, 0]
-    return best.vectors(size**2)[first]
+    """Of the bandlets with the largest coefficients the first eight inside the image, extended by reflection."""
+    inside = np.pad(np.arange(size), size // 4, mode="symmetric")
+    best = bandlets.best_basis(image[..., inside[:, None], inside], 3 * 0.15)
+    order = best.coefficients.flatten().abs().argsort(descending=True)[:600]
+    vectors = best.vectors(600)[best.geometry.direction.flatten()[order] > 0]
+    vectors = vectors[:, size // 4 : -(size // 4), size // 4 : -(size // 4)]
+    return vectors[vectors.square().sum((1, 2)) > 0.8][:8]
 
 
 # %%
@@ -300,7 +306,7 @@ run.save(
     "slopes. Middle: PSNR of the networks, with lines of the optimal slope; slopes with 95 % intervals; energy of the "
     "40 leading eigenvectors in the span of the basis vectors with the largest coefficients of the same clean image "
     "(alpha = 4 solid, 2 dotted; 8 images). Bottom: a noisy image, the leading eigenvectors, and below them the "
-    "bandlets with the largest coefficients that are no wavelets (sigma = 0.15).",
+    "bandlets with the largest coefficients of the clean image, but for those at the border (sigma = 0.15).",
     claims=("4.1", "4.2", "4.3", "4.5", "4.6"), networks=networks.values(),
 )  # fmt: skip
 

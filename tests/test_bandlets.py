@@ -221,6 +221,13 @@ def test_spins_average_over_shifts(monkeypatch):
     torch.testing.assert_close(bandlets.denoise(noisy, 1.0, spins=2), sum(shifted) / 4)
 
 
+def test_a_margin_is_a_larger_image_by_reflection():
+    noisy = noise(2, 1, 16, 24)
+    wide = torch.from_numpy(np.pad(noisy.numpy(), [(0, 0), (0, 0), (8, 8), (8, 8)], mode="symmetric"))
+    found = bandlets.denoise(noisy, 0.5, margin=8, spins=2)
+    torch.testing.assert_close(found, bandlets.denoise(wide, 0.5, spins=2)[..., 8:-8, 8:-8], rtol=0, atol=1e-12)
+
+
 def test_the_jacobian_is_the_projection_on_the_vectors_kept():
     sigma = 0.2
     noisy = noise(1, 1, 16, 16) * sigma + (torch.arange(16)[:, None] + torch.arange(16) > 14)
@@ -262,6 +269,7 @@ BAD = [
     (lambda: bandlets.denoise(ONE, -1.0), "sigma must be a positive"),
     (lambda: bandlets.denoise(ONE, 0.1, -3), "threshold must be at least 0, got -3"),
     (lambda: bandlets.denoise(ONE, 0.1, spins=0), "spins must be at least 1"),
+    (lambda: bandlets.denoise(ONE, 0.1, margin=-1), "margin must be at least 0"),
     (lambda: bandlets.denoise(ONE, 0.1, penalty=-1), "penalty must be at least 0"),
     (lambda: bandlets.denoise(ONE * torch.nan, 0.1), "noisy must be finite"),
     (lambda: bandlets.denoise(ONE[:0], 0.1), "noisy must not be empty"),
