@@ -87,8 +87,8 @@ class BandletBasis:
     Attributes
     ----------
     coefficients : Tensor (H, W)
-        In the usual layout of wavelets: the coarsest approximation in the corner; at each level vertical edges on
-        its right, horizontal edges below it, diagonal ones between them.
+        As wavelets are laid out: the coarsest approximation in the corner; at each level vertical edges on its right,
+        horizontal edges below it, diagonal ones between them.
     geometry : Geometry
         Square and direction of each coefficient.
     dictionary : Dictionary
@@ -112,8 +112,8 @@ class BandletBasis:
         """Coefficients of another image (1, H, W) or (1, 1, H, W) in this basis, (H, W)."""
         image = checks.one_image(image, "image")[:, 0]
         if image.shape[1:] != self.coefficients.shape:
-            size = tuple(self.coefficients.shape)
-            raise ValueError(f"image must have the size of the basis, {size}, got {tuple(image.shape[1:])}")
+            sizes = f"{tuple(self.coefficients.shape)}, got {tuple(image.shape[1:])}"
+            raise ValueError(f"image must have the size of the basis, {sizes}")
         working = _working(image).to(self.coefficients.device)
         nothing = torch.zeros_like(working, requires_grad=True)
         with torch.enable_grad():  # the inverse of an orthogonal map is its transpose, which autograd knows
@@ -172,8 +172,8 @@ def denoise(
 ) -> Tensor:
     """Denoise by thresholding in the best bandlet basis of the noisy image (Dossal, Le Pennec & Mallat, 2011).
 
-    Each channel of each image has its own basis; the coarsest approximation is kept. The gradient is that of the
-    basis held fixed: with hard thresholds and one spin the Jacobian is the projection onto the vectors kept.
+    Each channel of each image has its own basis; the coarsest approximation is kept. The gradient is that of the basis
+    held fixed: with hard thresholds, one spin and no margin the Jacobian is the projection onto the vectors kept.
 
     Parameters
     ----------
@@ -193,8 +193,7 @@ def denoise(
     dictionary : Dictionary, optional
         The bases to choose from; ``Dictionary()`` if left out.
     margin : int
-        Pixels by which the image is extended by reflection on each side. Without, the image is periodic, and the jump
-        from one border to the other is an edge.
+        Pixels by which images are continued by reflection. Without, they are periodic, and the border is an edge.
 
     Returns
     -------

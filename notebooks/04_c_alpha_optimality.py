@@ -94,9 +94,9 @@ print({a: f"{low:g} to {high:g} dB" for a, (low, high) in ranges.items()})
 # ## The rivals
 #
 # Two estimators without any training, both averaged over shifts ("cycle spinning") and continued by reflection beyond
-# the border. *Wavelets*: thresholds in one basis for all images, all shifts. *Bandlets*: in the best basis of each noisy
-# image, in which wavelet coefficients are transformed once more along the contours, 16 shifts. At each noise level each
-# has the wavelet and the threshold (for wavelets hard and soft) that do best on eight training images.
+# the border. *Wavelets*: thresholds in one basis for all images, all shifts. *Bandlets*: in the best basis of each
+# noisy image, in which wavelet coefficients are transformed once more along the contours, 16 shifts. At each noise
+# level each has the wavelet and the threshold (for wavelets hard and soft) that do best on eight training images.
 
 # %%
 few = {a: run.to(datasets.c_alpha(8, size, a, seed=run.seed)) for a in alphas}  # the first of the training set
