@@ -348,7 +348,7 @@ for ax, N in zip(axes, Ns, strict=True):
     ax.set(yscale="log", xlabel="input PSNR (dB)", title=f"N = {N:,}")
 axes[0].margins(y=0.12)
 axes[0].set_ylabel(r"not explained, $1 - R^2$")
-plotting.legend_below(fig, axes[0])
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
 
 # %%
 run.save(
