@@ -1,4 +1,4 @@
-"""Where the time of the six notebooks goes: kernels, imports, training, Jacobians, sampling, drawing.
+"""Where the time of the seven notebooks goes: kernels, imports, training, Jacobians, sampling, drawing.
 
 Each notebook's code runs under Python's profiler in its own process, one after another with the same store. The time
 of what a notebook calls directly is counted by the module that it calls.
@@ -22,6 +22,7 @@ KINDS = {  # of the module that a notebook calls
     "metrics.py": "evaluation",
     "rivals.py": "evaluation",
     "optimal.py": "evaluation",
+    "locality.py": "evaluation",
     "plotting.py": "drawing",
 }
 

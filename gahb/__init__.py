@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-from gahb import datasets, optimal
+from gahb import adapt, datasets, optimal
 from gahb.denoisers import BFCNN, ResUNet, UNet
 from gahb.jacobians import Basis, adaptive_basis, jacobian
 from gahb.metrics import cosine_similarity, nearest, psnr, psnr_curve, stein_risk
 from gahb.released import load_released
-from gahb.sampling import Samples, gaussian_noise, sample
+from gahb.sampling import Samples, gaussian_noise, karras_sigmas, probability_flow, sample
 from gahb.training import Recipe, load_or_train, train
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "ResUNet",
     "Samples",
     "UNet",
+    "adapt",
     "adaptive_basis",
     "analyse",
     "bandlets",
@@ -39,11 +40,13 @@ __all__ = [
     "datasets",
     "gaussian_noise",
     "jacobian",
+    "karras_sigmas",
     "load_or_train",
     "load_released",
     "nearest",
     "optimal",
     "oracle",
+    "probability_flow",
     "psnr",
     "psnr_curve",
     "rivals",

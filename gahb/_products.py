@@ -7,12 +7,13 @@ Of other denoisers only the backward pass is known, and v -> J v is its transpos
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gahb.denoisers import NETWORKS, BiasFreeBatchNorm, Denoiser, evaluating
 
@@ -85,12 +86,17 @@ def _through(
 @contextmanager
 def products(denoiser: Denoiser, y: Tensor) -> Iterator[tuple[Map | None, Map]]:
     """Yield v -> J v and u -> J^T u, with J the Jacobian at ``y``; no v -> J v for a denoiser that is not of gahb."""
-    with evaluating(denoiser, y.dtype) as f:
+    with evaluating(denoiser, y.dtype) as f, plain_attention():
         if type(f) in NETWORKS.values():
             linear = _linear(f, y)
             yield linear, _transpose_product(linear, y)
         else:
             yield None, _transpose_product(f, y)
+
+
+def plain_attention() -> AbstractContextManager[None]:
+    """Attention by plain products inside: torch's fused kernels have no second derivative, which v -> J v needs."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 class _Gate(nn.Module):

@@ -11,6 +11,7 @@ from skimage.feature import structure_tensor
 from torch import Tensor
 
 from gahb._util import checks
+from gahb.adapt import NoiseConditional, at_sigma
 from gahb.denoisers import Denoiser, evaluating
 from gahb.jacobians import Basis, adaptive_basis
 from gahb.sampling import gaussian_noise
@@ -42,13 +43,15 @@ class Analysis:
         return [image[0].squeeze(0).cpu() for image in (self.clean, self.noisy, self.denoised)]
 
 
-def analyse(denoiser: Denoiser, image: Tensor, sigma: float, seed: int = 0, k: int | None = None) -> Analysis:
+def analyse(
+    denoiser: Denoiser | NoiseConditional, image: Tensor, sigma: float, seed: int = 0, k: int | None = None
+) -> Analysis:
     """Add noise to one image, denoise it, and compute the adaptive basis there (Figures 3 to 6 and 10 to 13).
 
     Parameters
     ----------
     denoiser : callable
-        f(y), acting on each image of a batch separately.
+        f(y), acting on each image of a batch separately, or sigma -> f(y) as a :class:`gahb.adapt.NoiseConditional`.
     image : Tensor (C, H, W) or (1, C, H, W)
         Clean image, intensities in [0, 1].
     sigma : float
@@ -62,6 +65,7 @@ def analyse(denoiser: Denoiser, image: Tensor, sigma: float, seed: int = 0, k: i
     -------
     Analysis
     """
+    denoiser = at_sigma(denoiser, sigma)
     clean = checks.clean_images(checks.one_image(image, "image"), "image")
     noisy = clean + checks.positive(sigma, "sigma") * gaussian_noise(1, clean.shape[1:], seed).to(clean)
     with evaluating(denoiser, noisy.dtype) as f, torch.no_grad():

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gahb._products import Map, by_windows, columns, differentiable, forward_product, products
+from gahb._products import Map, by_windows, columns, differentiable, forward_product, plain_attention, products
 from gahb._util import checks
 from gahb.denoisers import BFCNN, Denoiser, evaluating
+
+GRAPH_PIXELS = 8 * 40 * 40  # images whose products are computed at once for leading vectors, in pixels
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def divergence(denoiser: Denoiser, y: Tensor, probes: int = 4, seed: int = 0) ->
     shape = (len(y), checks.count(probes, "probes"), *y.shape[1:])
     signs = torch.from_numpy(checks.generator(seed).integers(0, 2, shape, dtype=np.int8))
     total = torch.zeros(len(y), dtype=y.dtype, device=y.device)
-    with evaluating(denoiser, y.dtype) as f, torch.enable_grad():
+    with evaluating(denoiser, y.dtype) as f, plain_attention(), torch.enable_grad():
         y = y.requires_grad_()
         output = differentiable(f(y))
         for v in (signs.to(y) * 2 - 1).unbind(1):
@@ -216,7 +218,8 @@ def _leading_pairs(denoiser: Denoiser, y: Tensor, k: int, probes: int, symmetric
 
         def applied(linear: Map, v: np.ndarray) -> np.ndarray:
             images = torch.from_numpy(np.ascontiguousarray(v.reshape(d, -1).T)).to(y).view(-1, *y.shape[1:])
-            return _finite(linear(images).flatten(1).T.cpu().double().numpy()).reshape(v.shape)
+            parts = [linear(part).flatten(1) for part in images.split(max(1, GRAPH_PIXELS // d))]
+            return _finite(torch.cat(parts).T.cpu().double().numpy()).reshape(v.shape)
 
         def j(v: np.ndarray) -> np.ndarray:
             return applied(forward, v)

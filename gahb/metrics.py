@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gahb._neighbours import BLOCK, two_nearest, unit
 from gahb._util import checks
+from gahb.adapt import NoiseConditional, at_sigma
 from gahb.denoisers import Denoiser, evaluating
 from gahb.jacobians import divergence
 from gahb.sampling import gaussian_noise
@@ -33,7 +35,9 @@ def psnr(clean: Tensor, denoised: Tensor) -> Tensor:
     return -10 * (clean - denoised).square().flatten(1).mean(1).log10()
 
 
-def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
+def squared_errors(
+    denoiser: Denoiser | NoiseConditional, images: Tensor, sigmas: float | Sequence[float], seed: int = 0
+) -> Tensor:
     """Mean squared error per pixel, of each image at each noise level.
 
     The noise of the i-th image is the same for every denoiser, every sigma (up to scale) and
@@ -42,7 +46,7 @@ def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[
     Parameters
     ----------
     denoiser : callable
-        f(y), (B, C, H, W) -> (B, C, H, W).
+        f(y), (B, C, H, W) -> (B, C, H, W), or sigma -> f(y) as a :class:`gahb.adapt.NoiseConditional`.
     images : Tensor (B, C, H, W)
         Clean images, intensities in [0, 1].
     sigmas : float or sequence of float
@@ -59,7 +63,11 @@ def squared_errors(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[
 
 
 def squared_differences(
-    first: Denoiser, second: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0
+    first: Denoiser | NoiseConditional,
+    second: Denoiser | NoiseConditional,
+    images: Tensor,
+    sigmas: float | Sequence[float],
+    seed: int = 0,
 ) -> Tensor:
     """Mean squared difference per pixel of two denoisers, of each image at each noise level.
 
@@ -68,7 +76,7 @@ def squared_differences(
     Parameters
     ----------
     first, second : callable
-        f(y), (B, C, H, W) -> (B, C, H, W).
+        As for :func:`squared_errors`.
     images, sigmas, seed
         As for :func:`squared_errors`, whose noisy images these are.
 
@@ -98,7 +106,7 @@ def inferred_sigmas(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence
 
 @torch.no_grad()
 def _mean_squares(
-    denoisers: Sequence[Denoiser],
+    denoisers: Sequence[Denoiser | NoiseConditional],
     images: Tensor,
     sigmas: float | Sequence[float],
     seed: int,
@@ -107,13 +115,16 @@ def _mean_squares(
     """Mean square per pixel of a residual of outputs, clean and noisy images, shape (S, B), on the CPU."""
     checks.clean_images(images, "images")
     sigmas = checks.sigmas(sigmas)
+    if len(sigmas) > 1 and any(isinstance(denoiser, NoiseConditional) for denoiser in denoisers):
+        return torch.cat([_mean_squares(denoisers, images, sigma, seed, residual) for sigma in sigmas])
     noise = gaussian_noise(len(images), images.shape[1:], seed).to(images)
     squares = torch.empty(len(sigmas), len(images), dtype=images.dtype)
     chunk = max(1, BATCH_PIXELS // images[0].numel())
     jobs = torch.cartesian_prod(torch.arange(len(sigmas)), torch.arange(len(images))).split(chunk)
     levels = torch.tensor(sigmas, dtype=images.dtype, device=images.device)
+    chosen = [at_sigma(denoiser, sigmas[0]) for denoiser in denoisers]
     with ExitStack() as stack:
-        functions = [stack.enter_context(evaluating(denoiser, images.dtype)) for denoiser in denoisers]
+        functions = [stack.enter_context(evaluating(f, images.dtype)) for f in chosen]
         for job in jobs:
             s, i = job.to(images.device).unbind(1)
             y = images[i] + levels[s, None, None, None] * noise[i]
@@ -142,13 +153,16 @@ def denoised(denoiser: Denoiser, y: Tensor) -> Tensor:
         return torch.cat([f(part) for part in y.split(max(1, BATCH_PIXELS // y[0].numel()))])
 
 
-def psnr_curve(denoiser: Denoiser, images: Tensor, sigmas: float | Sequence[float], seed: int = 0) -> Tensor:
+def psnr_curve(
+    denoiser: Denoiser | NoiseConditional, images: Tensor, sigmas: float | Sequence[float], seed: int = 0
+) -> Tensor:
     """PSNR of the squared error averaged over images, at each noise level (the curves of Figure 1).
 
     Parameters
     ----------
     denoiser, images, sigmas, seed
-        As for :func:`squared_errors`: f(y), clean images (B, C, H, W), S noise levels, seed of the noise.
+        As for :func:`squared_errors`: f(y) or sigma -> f(y), clean images (B, C, H, W), S noise levels, seed of the
+        noise.
 
     Returns
     -------
@@ -184,12 +198,12 @@ def component_kurtosis(images: Tensor, train: Tensor, first: int, last: int) -> 
     checks.same_shape(images, checks.images(train, "train"), "images and train", 1)
     if checks.count(last, "last") <= checks.count(first, "first", 0):
         raise ValueError(f"first must be below last, got {first} and {last}")
-    units = _unit(train.double(), centered=True)
+    units = unit(train.double(), centered=True)
     components = torch.linalg.svd(units - units.mean(0), full_matrices=False).Vh
     components = components[first : min(last, len(train) - 1, len(components) - 1)]
     if len(components) == 0:
         raise ValueError(f"{len(train)} training images have no principal components {first} to {last}")
-    z = _unit(images.double(), centered=True) @ components.T
+    z = unit(images.double(), centered=True) @ components.T
     z = (z - z.mean(0)) / z.std(0, unbiased=False)
     return z**4 - 3
 
@@ -200,7 +214,7 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Parameters
     ----------
     a, b : Tensor (B, C, H, W)
-        Floating point.
+        Floating point or 8-bit.
     centered : bool
         Remove the mean of each image first. The paper's similarity is the plain one, which says
         little where the means dominate.
@@ -210,16 +224,9 @@ def cosine_similarity(a: Tensor, b: Tensor, centered: bool = False) -> Tensor:
     Tensor (B,)
         In [-1, 1].
     """
-    checks.same_shape(checks.images(a, "a"), checks.images(b, "b"), "a and b")
-    return (_unit(a, centered) * _unit(b, centered)).sum(1)
-
-
-def _unit(images: Tensor, centered: bool) -> Tensor:
-    """Images as vectors of norm 1, shape (B, d), without their means if centered."""
-    flat = images.flatten(1)
-    if centered:
-        flat = flat - flat.mean(1, keepdim=True)
-    return torch.nn.functional.normalize(flat, dim=1)
+    checks.same_shape(checks.images(a, "a", uint8=True), checks.images(b, "b", uint8=True), "a and b")
+    a, b = (x if x.is_floating_point() else x.float() for x in (a, b))
+    return (unit(a, centered) * unit(b, centered)).sum(1)
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,7 @@ class Nearest:
         Its cosine similarity.
     distance_ratio : Tensor (B,)
         Distance to the most similar over that to the second most similar image; 1 where both are 0, NaN for a
-        set of one.
+        set of one (image or group).
     """
 
     index: Tensor
@@ -242,7 +249,14 @@ class Nearest:
     distance_ratio: Tensor
 
 
-def nearest(images: Tensor, train: Tensor, centered: bool = False, block: int = 8192) -> Nearest:
+def nearest(
+    images: Tensor,
+    train: Tensor,
+    centered: bool = False,
+    block: int = BLOCK,
+    groups: Tensor | None = None,
+    done: Callable[[int], object] = lambda comparisons: None,
+) -> Nearest:
     """Most similar training image of each image.
 
     Similarity is the cosine. Distances are between the images as they are compared: of norm 1,
@@ -252,43 +266,36 @@ def nearest(images: Tensor, train: Tensor, centered: bool = False, block: int = 
     Parameters
     ----------
     images : Tensor (B, C, H, W)
+        Floating point or 8-bit.
     train : Tensor (N, C, H, W)
+        Floating point or 8-bit. It is compared in blocks, and no B x N matrix is held.
     centered : bool
         Remove the mean of each image before the comparison.
     block : int
-        Number of images, and of training images, compared at once.
+        Number of images, and of training images, compared at once, or fewer if they are large.
+    groups : Tensor (N,), int, optional
+        Training images of one number count as one picture: the second is the most similar of another number.
+    done : callable
+        Called with the number of comparisons made since the last call, for a progress bar.
 
     Returns
     -------
     Nearest
     """
-    checks.images(images, "images")
-    checks.same_shape(images, checks.images(train, "train"), "images and train", 1)
-    parts = [_two_nearest(part, train, centered, block) for part in images.split(checks.count(block, "block"))]
-    indices, cosines, distances = (torch.cat(values) for values in zip(*parts, strict=True))
-    ratio = torch.full_like(distances[:, 0], torch.nan)
-    if len(train) > 1:
-        ratio = torch.where(distances[:, 1] > 0, distances[:, 0] / distances[:, 1], 1)
-    return Nearest(indices[:, 0], cosines[:, 0].to(images.dtype), ratio.to(images.dtype))
+    checks.images(images, "images", uint8=True)
+    checks.same_shape(images, checks.images(train, "train", uint8=True), "images and train", 1)
+    if groups is not None and groups.shape != train.shape[:1]:
+        raise ValueError(f"groups must have a number for each of {len(train)} training images, got {len(groups)}")
+    block = checks.count(block, "block")
+    index, cosines, distances = two_nearest(images, train, centered, groups, block, done)
+    ratio = torch.where(distances[:, 1] == 0, 1, distances[:, 0] / distances[:, 1])
+    dtype = images.dtype if images.is_floating_point() else torch.float32
+    return Nearest(index[:, 0], cosines[:, 0].to(dtype), ratio.to(dtype))
 
 
-def _two_nearest(images: Tensor, train: Tensor, centered: bool, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions, cosines and distances of the two nearest training images, each (B, 2), or (B, 1) if there is one."""
-    units = _unit(images.double(), centered)
-    indices, cosines = units.new_empty(len(units), 0, dtype=torch.long), units.new_empty(len(units), 0)
-    for start in range(0, len(train), block):
-        part = units @ _unit(train[start : start + block].to(units), centered).T
-        values, where = part.topk(min(2, part.shape[1]), dim=1)
-        values, where = torch.cat([cosines, values], dim=1), torch.cat([indices, where + start], dim=1)
-        cosines, order = values.topk(min(2, values.shape[1]), dim=1)
-        indices = where.gather(1, order)
-    near = _unit(train[indices.flatten()].to(units), centered).view(*indices.shape, -1)
-    distances = (near - units[:, None]).norm(dim=2)  # 2 - 2 cosine would leave 1e-7 between copies
-    distances, order = torch.where(distances < 1e-12, 0, distances).sort(dim=1)  # of copies, but for rounding
-    return indices.gather(1, order), cosines.gather(1, order), distances
-
-
-def stein_risk(denoiser: Denoiser, images: Tensor, sigma: float, probes: int = 4, seed: int = 0) -> dict[str, Tensor]:
+def stein_risk(
+    denoiser: Denoiser | NoiseConditional, images: Tensor, sigma: float, probes: int = 4, seed: int = 0
+) -> dict[str, Tensor]:
     """Stein's unbiased risk estimate, and the error that it estimates (Eq. 7 and 10).
 
     SURE = norm(y - f(y))^2 + 2 sigma^2 tr grad f(y) - sigma^2 d needs no clean image; for the
@@ -297,7 +304,7 @@ def stein_risk(denoiser: Denoiser, images: Tensor, sigma: float, probes: int = 4
     Parameters
     ----------
     denoiser : callable
-        f(y), acting on each image of a batch separately.
+        f(y), acting on each image of a batch separately, or sigma -> f(y) as a :class:`gahb.adapt.NoiseConditional`.
     images : Tensor (B, C, H, W)
         Clean images, intensities in [0, 1].
     sigma : float
@@ -313,13 +320,14 @@ def stein_risk(denoiser: Denoiser, images: Tensor, sigma: float, probes: int = 4
         ``mse``, ``sure`` and ``trace`` (sigma^2 tr grad f), squared intensities per pixel (divided by d).
     """
     checks.clean_images(images, "images")
-    checks.positive(sigma, "sigma")
+    denoiser = at_sigma(denoiser, checks.positive(sigma, "sigma"))
     d = images[0].numel()
     y = images + sigma * gaussian_noise(len(images), images.shape[1:], seed).to(images)
-    parts = enumerate(y.split(64), start=seed + 1)  # each part has its own signs, so that errors are independent
+    at_once = min(64, max(1, BATCH_PIXELS // 2 // d))
+    parts = enumerate(y.split(at_once), start=seed + 1)  # each part has its own signs, so that errors are independent
     trace = torch.cat([sigma**2 * divergence(denoiser, part, probes, part_seed) for part_seed, part in parts])
     with evaluating(denoiser, y.dtype) as f, torch.no_grad():
-        output = torch.cat([f(part) for part in y.split(64)])
+        output = torch.cat([f(part) for part in y.split(at_once)])
     residual = (y - output).square().flatten(1).sum(1)
     mse = (output - images).square().flatten(1).mean(1)
     return {"mse": mse, "sure": (residual + 2 * trace) / d - sigma**2, "trace": trace / d}

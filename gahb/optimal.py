@@ -7,13 +7,15 @@ level ``sigma`` (intensities).
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from gahb._posterior import posterior_mean
 from gahb._util import checks
+from gahb.adapt import NoiseConditional
 from gahb.denoisers import Denoiser
+from gahb.locality import local as local  # public here
 
 
 def empirical(train: Tensor, sigma: float, block: int = 4096) -> Denoiser:
@@ -45,19 +47,8 @@ def empirical(train: Tensor, sigma: float, block: int = 4096) -> Denoiser:
     def denoiser(y: Tensor) -> Tensor:
         flat = _flat(y, points.shape[1])
         middle = center.to(flat)
-        flat = flat - middle
-        top = flat.new_full((len(flat), 1), -math.inf)
-        total, mean = torch.zeros_like(top), torch.zeros_like(flat)
-        for start in range(0, len(points), block):
-            x = points[start : start + block].to(flat) - middle
-            # norm(y)^2 is common to all weights, and left out.
-            logits = (flat @ x.T - x.square().sum(1) / 2) / variance
-            new = torch.maximum(top, logits.max(dim=1, keepdim=True).values.detach())
-            weights, shrink = (logits - new).exp(), (top - new).exp()
-            total = total * shrink + weights.sum(1, keepdim=True)
-            mean = mean * shrink + weights @ x
-            top = new
-        return (mean / total + middle).view(y.shape).to(y.dtype)
+        blocks = (x.to(flat) - middle for x in points.split(block))
+        return (posterior_mean(flat - middle, ((x, x) for x in blocks), variance) + middle).view(y.shape).to(y.dtype)
 
     return denoiser
 
@@ -103,7 +94,7 @@ def moments(train: Tensor) -> tuple[Tensor, Tensor]:
     return mean.view(train.shape[1:]), (flat - mean).T @ (flat - mean) / len(flat)
 
 
-def wiener(train: Tensor) -> Callable[[float], Denoiser]:
+def wiener(train: Tensor) -> NoiseConditional:
     """Wiener filters of a training set: the best affine denoisers, from its mean and covariance.
 
     Parameters
@@ -113,7 +104,7 @@ def wiener(train: Tensor) -> Callable[[float], Denoiser]:
 
     Returns
     -------
-    callable
+    NoiseConditional
         sigma -> f*(y), as :func:`gaussian` of the training set's moments; decomposed once for all noise levels.
     """
     mean, cov = moments(train)
@@ -121,7 +112,7 @@ def wiener(train: Tensor) -> Callable[[float], Denoiser]:
     center, d = mean.flatten(), mean.numel()
 
     def at(sigma: float) -> Denoiser:
-        gains = values / (values + checks.positive(sigma, "sigma") ** 2)
+        gains = values / (values + sigma**2)
 
         def denoiser(y: Tensor) -> Tensor:
             flat = _flat(y, d)
@@ -130,7 +121,7 @@ def wiener(train: Tensor) -> Callable[[float], Denoiser]:
 
         return denoiser
 
-    return at
+    return NoiseConditional(at)
 
 
 def gaussian_samples(train: Tensor, noise: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
-"""Samples from the density that a denoiser implies (Algorithm 1)."""
+"""Samples from the density that a denoiser implies: Algorithm 1, and a schedule for those that must be told sigma."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gahb._util import checks
+from gahb.adapt import NoiseConditional
 from gahb.denoisers import Denoiser, evaluating
 
 
@@ -53,6 +56,78 @@ def gaussian_noise(n: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.from_numpy(checks.generator(seed).standard_normal((n, *shape), dtype=np.float32))
 
 
+def karras_sigmas(first: float, last: float, steps: int, rho: float = 7.0) -> list[float]:
+    """Falling noise levels, dense at small noise (Karras et al., 2022, Eq. 5).
+
+    sigma_i = (first^(1 / rho) + i / (steps - 1) (last^(1 / rho) - first^(1 / rho)))^rho.
+
+    Parameters
+    ----------
+    first, last : float
+        Largest and smallest noise level, intensities.
+    steps : int
+        Number of levels, at least 2.
+    rho : float
+        1 for equal steps.
+
+    Returns
+    -------
+    list of float
+    """
+    if not checks.positive(first, "first") > checks.positive(last, "last"):
+        raise ValueError(f"first must be above last, got {first} and {last}")
+    checks.count(steps, "steps", 2)
+    start, stop = (float(value) ** (1 / checks.positive(rho, "rho")) for value in (first, last))
+    return [float(value) for value in np.linspace(start, stop, steps) ** rho]
+
+
+@torch.no_grad()
+def probability_flow(denoiser: NoiseConditional, noise: Tensor, sigmas: Sequence[float], mean: float = 0.5) -> Tensor:
+    """Draw samples along a schedule of noise levels, for a denoiser that must be told them.
+
+    The deterministic sampler of Karras et al. (2022), "Elucidating the design space of diffusion-based generative
+    models" (their Algorithm 1): Heun's method for the probability flow dx / dsigma = (x - f(x; sigma)) / sigma from
+    x = mean + sigma_1 noise. The step from the last level to 0 is one of Euler's, so that its end is f(x).
+
+    Parameters
+    ----------
+    denoiser : NoiseConditional
+        sigma -> f(y); see :mod:`gahb.adapt`.
+    noise : Tensor (B, C, H, W)
+        Standard normal, as :func:`gaussian_noise` draws it.
+    sigmas : sequence of float
+        Falling noise levels, intensities, such as those of :func:`karras_sigmas`; the first should be far above the
+        spread of the images, and the last hardly visible.
+    mean : float
+        Intensity to which the noise is added: 0.5, middle gray, is the zero of models that work on [-1, 1].
+
+    Returns
+    -------
+    Tensor (B, C, H, W)
+        Samples, not clipped.
+    """
+    if not isinstance(denoiser, NoiseConditional):
+        raise TypeError(
+            "denoiser must be a gahb.adapt.NoiseConditional, sigma -> f(y); for a function f(y) that need not be told "
+            f"the noise level take gahb.sample, got {type(denoiser).__name__}"
+        )
+    levels = checks.sigmas(sigmas)
+    if any(a <= b for a, b in itertools.pairwise(levels)):
+        raise ValueError(f"sigmas must fall from one to the next, got {levels}")
+    x = checks.number(mean, "mean") + levels[0] * checks.images(noise, "noise")
+    slope = _slope(denoiser, x, levels[0])
+    for sigma, lower in itertools.pairwise(levels):
+        there = _slope(denoiser, x + (lower - sigma) * slope, lower)
+        x = x + (lower - sigma) * (slope + there) / 2
+        slope = _slope(denoiser, x, lower)
+    return x - levels[-1] * slope
+
+
+def _slope(denoiser: NoiseConditional, x: Tensor, sigma: float) -> Tensor:
+    with evaluating(denoiser(sigma), x.dtype) as f:
+        return (x - f(x)) / sigma
+
+
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
@@ -71,7 +146,7 @@ def sample(
     Parameters
     ----------
     denoiser : callable
-        f(y), (B, C, H, W) -> (B, C, H, W), blind to the noise level.
+        f(y), (B, C, H, W) -> (B, C, H, W), blind to the noise level; for others see :func:`probability_flow`.
     noise : Tensor (B, C, H, W)
         Initial noise of standard deviation sigma_0 (the paper's is 1), floating point.
     step_size : float

@@ -289,6 +289,32 @@ def confidence_interval(
     return np.array(found.confidence_interval)
 
 
+def share_interval(flags: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Exact binomial confidence interval of a share (Clopper & Pearson, 1934).
+
+    Unlike a bootstrap interval, it has a width where none or all of the flags are set.
+
+    Parameters
+    ----------
+    flags : array (n,), bool
+        Whether each image is one of those that are counted.
+    level : float
+        Confidence, between 0 and 1.
+
+    Returns
+    -------
+    low, high : float
+        In [0, 1].
+    """
+    flags = checks.array(flags, "flags", 1)
+    if not np.isin(flags, (0, 1)).all():
+        raise ValueError(f"flags must be true or false, got {flags[~np.isin(flags, (0, 1))][0]:g}")
+    if not 0 < checks.number(level, "level") < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    found = scipy.stats.binomtest(int(flags.sum()), len(flags)).proportion_ci(level, "exact")
+    return float(found.low), float(found.high)
+
+
 def steps(samples: Sequence[ArrayLike], paired: bool) -> tuple[np.ndarray, np.ndarray]:
     """Differences of consecutive means and their standard errors.
 

@@ -274,4 +274,92 @@ run.save(
     "which is unknown; an error that both share is not seen.",
     claims=("1.7",),
 )  # fmt: skip
+
+# %% [markdown]
+# ## Beyond the paper: how much of a network is locality?
+#
+# The Wiener filter and the optimum for the training set are two denoisers in closed form. A third sees only a patch of
+# $y$ around each pixel, and is the best of that kind: the posterior mean of the pixel, given its patch, over the same
+# patch of the $N$ faces (the local score machine of Kamb & Ganguli, 2024). For each $N$ and $\sigma$ the side of its
+# patch is the one with the least error on faces of $S_2$; the network is not asked.
+#
+# How much of what the network removes, $f(y) - y$, does a denoiser $g$ not explain?
+#
+# $$1 - R^2 = \frac{\mathbb{E}\left[\lVert f(y) - g(y) \rVert^2\right]}
+# {\mathbb{E}\left[\lVert f(y) - y \rVert^2\right]}$$
+#
+# At large $\sigma$ it is small for every $g$, as nearly all that is removed is noise. Hence the dashes, $g(y) = x$:
+# a denoiser below it is nearer to the network than the clean image is.
+
+# %%
+sides, noise_levels = (1, 3, 5, 7, 9, 13), [sigmas[i] for i in np.linspace(0, len(sigmas) - 1, 6).round().astype(int)]
+level_db, few_faces, other_faces = -20 * np.log10(noise_levels), test[:50], run.to(photographs.S2[:20])
+
+
+def best_side(N, sigma):
+    """Side of the patch with which the local machine of N faces has the least error on faces of S2."""
+
+    def error(side):
+        return metrics.squared_errors(optimal.local(S1[:N], sigma, side), other_faces, sigma, run.seed).mean()
+
+    return min(sides, key=error)
+
+
+def distances(N, denoiser_at):
+    """Squared distances (sigma, image) between a denoiser and the network of N faces."""
+    pairs = [(denoiser_at(s), s) for s in noise_levels]
+    return np.concatenate([metrics.squared_differences(networks[N], g, few_faces, s, run.seed) for g, s in pairs])
+
+
+best = {N: {s: best_side(N, s) for s in noise_levels} for N in Ns}
+
+# %%
+to_rivals = {
+    N: {
+        "Wiener filter": distances(N, wiener[N]),
+        "optimum for its training set": distances(N, memorizer[N]),
+        "local machine": distances(N, lambda s, N=N: optimal.local(S1[:N], s, best[N][s])),
+        "clean image": metrics.squared_errors(networks[N], few_faces, noise_levels, run.seed).numpy(),
+    }
+    for N in Ns
+}
+removed = {N: distances(N, lambda s: lambda y: y) for N in Ns}
+for N in Ns:
+    R2 = {name: 1 - table.mean(1) / removed[N].mean(1) for name, table in to_rivals[N].items()}
+    print(f"N = {N:,}, input PSNR {level_db.round()} dB; sides of the patch {list(best[N].values())}")
+    print("\n".join(f"  R^2, {name}: {values.round(3)}" for name, values in R2.items()))
+
+# %%
+styles = {
+    "Wiener filter": {"color": plotting.COLOURS["rival"]},
+    "optimum for its training set": {"color": "0.4", "linewidth": 0.6, "marker": "none"},
+    "local machine": {"color": plotting.COLOURS["local"]},
+    "clean image": plotting.OPTIMAL | {"marker": "none"},
+}
+fig = plotting.new(plotting.WIDTH, 3.2)
+axes = fig.subplots(1, len(Ns), sharey=True)
+for ax, N in zip(axes, Ns, strict=True):
+    for name, table in to_rivals[N].items():
+        left_over, band = table.mean(1) / removed[N].mean(1), stats.ratio_interval(table, removed[N])
+        plotting.with_interval(ax, level_db, left_over, band, label=name, **styles[name])
+        if name == "local machine":
+            for x, y, side in zip(level_db, left_over, best[N].values(), strict=True):
+                ax.annotate(str(side), (x, y), (0, -10), textcoords="offset points", fontsize=6, ha="center")
+    ax.set(yscale="log", xlabel="input PSNR (dB)", title=f"N = {N:,}")
+axes[0].margins(y=0.12)
+axes[0].set_ylabel(r"not explained, $1 - R^2$")
+plotting.legend_below(fig, axes[0])
+
+# %%
+run.save(
+    fig, "fig01d_locality", "Beyond the paper: locality",
+    "Part of f(y) - y of the network of N faces, on test images, that another denoiser does not explain, with 95 % "
+    "bootstrap bands: the Wiener filter, the optimal denoiser and the local score machine of the same faces. The last "
+    "sees only a patch around each pixel; the numbers are its sides, of 1, 3, 5, 7, 9 and 13 the one with the least "
+    "error on faces of S2. Dashed: the clean image in place of a denoiser; below it, a denoiser is nearer to the "
+    "network than the truth is. For N = 1 the three coincide: each returns the one face. No claim is judged by it.",
+    networks=networks.values(),
+)  # fmt: skip
+
+# %%
 run.finish()

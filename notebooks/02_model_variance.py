@@ -37,7 +37,7 @@ seed = 0
 import numpy as np
 
 import gahb
-from gahb import metrics, optimal, stats
+from gahb import assess, metrics, optimal, stats
 from gahb.companion import notebook, plotting, scales
 
 run = notebook.start(
@@ -156,20 +156,10 @@ run.save(
 
 
 # %%
-def compare(end, twin, train, unseen):
-    """Similarities of pairs, to the nearest training image, and of the nulls: plain and centered."""
-    table = {}
-    for centered, suffix in ((False, ""), (True, "_centered")):
-        table["pair" + suffix] = gahb.cosine_similarity(end, twin, centered).cpu().numpy()
-        table["nearest" + suffix] = gahb.nearest(end, train, centered).similarity.cpu().numpy()
-        table["unseen" + suffix] = gahb.nearest(end, unseen, centered).similarity.cpu().numpy()
-        table["other_noise" + suffix] = gahb.cosine_similarity(end, end.roll(1, 0), centered).cpu().numpy()
-    return table
-
-
 gaussian = {key: optimal.gaussian_samples(train[key[0]][: key[1]], noise) for key in networks}
-similarity = {N: compare(ends["S1", N], ends["S2", N], train["S1"][:N], train["S2"][:N]) for N in Ns}
-linear = {N: compare(gaussian["S1", N], gaussian["S2", N], train["S1"][:N], train["S2"][:N]) for N in Ns}
+sets = {N: (train["S1"][:N], train["S2"][:N]) for N in Ns}  # seen and unseen by the networks of S1
+similarity = {N: assess.similarities(ends["S1", N], *sets[N], ends["S2", N]) for N in Ns}
+linear = {N: assess.similarities(gaussian["S1", N], *sets[N], gaussian["S2", N]) for N in Ns}
 medians = {N: {key: float(np.median(values)) for key, values in similarity[N].items()} for N in Ns}
 linear_medians = {N: {key: float(np.median(values)) for key, values in linear[N].items()} for N in Ns}
 SUFFIXES = ("", "_centered")
@@ -224,7 +214,7 @@ run.save(
 
 # %%
 colours = plotting.ladder(Ns)
-excess = {key: [similarity[N]["nearest" + key] - similarity[N]["unseen" + key] for N in Ns] for key in SUFFIXES}
+excess = {key: [assess.excess(similarity[N], key) for N in Ns] for key in SUFFIXES}
 
 
 def draw_variance(left):
@@ -276,7 +266,7 @@ run.save(
 # ## Claims 2.1 to 2.4
 #
 # A sample counts as memorized if its nearest training image is less than a third as far away as the second nearest, all
-# images compared at equal brightness and contrast.
+# images compared at equal brightness and contrast. `gahb assess` asks the same of any model's samples.
 
 # %%
 few, more = Ns[1], Ns[2]
@@ -303,8 +293,8 @@ run.claim(
 
 # %%
 def memorized(part):
-    ratio = gahb.nearest(ends["S1", more], train[part][:more], centered=True).distance_ratio
-    return (ratio < 1 / 3).cpu().numpy().astype(float)
+    found = gahb.nearest(ends["S1", more], train[part][:more], centered=True)
+    return assess.memorized(found).cpu().numpy().astype(float)
 
 
 copies, chance = memorized("S1"), memorized("S2")
@@ -412,7 +402,7 @@ scene_networks = {
     for part in ("S1", "S2")
 }
 scene_ends = {part: draw(network, scene_noise)[1] for part, network in scene_networks.items()}
-scene_similarity = compare(scene_ends["S1"], scene_ends["S2"], scene_train["S1"], scene_train["S2"])
+scene_similarity = assess.similarities(scene_ends["S1"], scene_train["S1"], scene_train["S2"], scene_ends["S2"])
 
 # %%
 count = min(8, run.scale.samples)

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, metrics
+from gahb import adapt, bases, metrics
 from gahb.jacobians import divergence
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 USES = {  # of a denoiser f
     "psnr_curve": lambda f: gahb.psnr_curve(f, IMAGES, [0.1]),
     "sample": lambda f: gahb.sample(f, IMAGES[:1], max_steps=3),
+    "probability_flow": lambda f: gahb.probability_flow(adapt.NoiseConditional(lambda sigma: f), IMAGES, [1, 0.1]),
     "jacobian": lambda f: gahb.jacobian(f, IMAGES[0]),
     "adaptive_basis": lambda f: gahb.adaptive_basis(f, IMAGES[0]),
     "leading vectors": lambda f: gahb.adaptive_basis(f, IMAGES[0], k=2),

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import gahb
-from gahb import bases, datasets, metrics, optimal, oracle, rivals, stats
-from gahb.datasets import Photographs
+from gahb import assess, bases, datasets, locality, metrics, optimal, oracle, rivals, stats
+from gahb.datasets import Photographs, photographs
 
 IMAGES = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 ONE, WIDE, FLAT, STRONG = IMAGES[:1], torch.rand(3, 1, 6, 7), IMAGES[:, 0], IMAGES * 255
@@ -127,6 +127,9 @@ CALLS = [  # a public function, and each of its arguments
     ("sample", gahb.sample,
      {"denoiser": denoiser(), "noise": batch(), "step_size": positive(0.5), "sigma_end": positive(),
       "max_steps": count(99)}),
+    ("probability_flow", lambda **how: gahb.probability_flow(gahb.adapt.edm(lambda x, sigma: x / 2), **how),
+     {"noise": batch(), "sigmas": levels([1.0, 0.1])}),
+    ("karras_sigmas", gahb.karras_sigmas, {"first": positive(1.0), "last": positive(), "steps": count(3, 2)}),
     ("gaussian_noise", gahb.gaussian_noise, {"n": count(2), "shape": ((1, 4, 4), []), "seed": SEED}),
     # metrics
     ("psnr", gahb.psnr, {"clean": clean(), "denoised": batch()}),
@@ -141,9 +144,19 @@ CALLS = [  # a public function, and each of its arguments
      {"images": batch(), "train": batch(), "first": count(0, 0), "last": count(2)}),
     ("stein_risk", gahb.stein_risk,
      {"denoiser": denoiser(), "images": clean(), "sigma": positive(), "probes": count(2), "seed": SEED}),
+    # assess
+    ("assess", assess.assess,
+     {"samples": clean(), "train": clean(), "unseen": (IMAGES, clean()[1][2:]), "twin": (IMAGES, clean()[1][2:]),
+      "progress": (False, [])}),
+    ("memorized", assess.memorized, {"found": (gahb.nearest(IMAGES, IMAGES), []), "threshold": positive()}),
+    ("similarities", assess.similarities, {"samples": (IMAGES, []), "train": batch()}),
+    ("evenly_spaced", assess.evenly_spaced, {"n": count(5), "count": count(2)}),
     # optimal denoisers
     ("empirical", lambda y, **how: optimal.empirical(**how)(y),
      {"train": batch(), "sigma": positive(), "block": count(2), "y": batch(ONE, (WIDE, "6, 7)", "36 pixels"))}),
+    ("local", lambda y, **how: optimal.local(**how)(y),
+     {"train": batch(), "sigma": positive(), "patch": (3, [*count(3)[1], (4, "4", "odd")]), "block": count(2),
+      "y": batch(ONE, (WIDE, "6, 7)", "1, 6, 6)"), (IMAGES.reshape(3, 1, 4, 9), "4, 9)", "1, 6, 6)"))}),
     ("gaussian", optimal.gaussian,
      {"mean": one(), "sigma": positive(),
       "cov": (EYE, [(EYE[:5], "(5, 36)", "(36, 36)"), (None, "NoneType", "torch.Tensor"),
@@ -172,6 +185,9 @@ CALLS = [  # a public function, and each of its arguments
     ("slope_difference", stats.slope_difference,
      {"input_db": array(DB, 1), "errors": errors(2), "other": errors(2), "low": (0, []), "high": (30, [])}),
     ("resampled_means", stats.resampled_means, {"table": array(TABLE), "resamples": count(2), "seed": SEED}),
+    ("share_interval", stats.share_interval,
+     {"flags": ([0, 1, 1], [*array([], 1)[1], ([0, 0.5], "0.5", "true or false")]),
+      "level": (0.9, [(95, "95", "between 0 and 1")])}),
     ("confidence_interval", stats.confidence_interval,
      {"values": array(TABLE), "resamples": count(2, 2), "seed": SEED,
       "level": (0.9, [(95, "95", "between 0 and 1"), (0.0, "0.0", "between 0 and 1")])}),
@@ -196,9 +212,13 @@ CALLS = [  # a public function, and each of its arguments
                        "test_size": count(2)})
       for f in (datasets.faces, datasets.scenes)],
     ("as_float", datasets.as_float, {"pixels": (PIXELS, [(IMAGES, "float32", "uint8"), ([1], "list", "uint8")])}),
+    ("first_of_duplicates", photographs.first_of_duplicates,
+     {"pixels": (PIXELS, [(IMAGES, "float32", "uint8")]), "threshold": positive(0.9)}),
     ("near_duplicates", datasets.near_duplicates,
      {"pixels": (PIXELS, [(IMAGES, "float32", "uint8"), (PIXELS[0], "(1, 6, 6)", "(n, 1, H, W)")]),
       "threshold": positive(0.9)}),
+    ("first_of_duplicates", photographs.first_of_duplicates,
+     {"pixels": (PIXELS, [(IMAGES, "float32", "uint8")]), "threshold": positive(0.9)}),
     ("Photographs", lambda part, n: PHOTOGRAPHS.part(part, n),
      {"part": ("S1", [("S3", "'S3'", "S1, S2, test")]), "n": count(1)}),
     # bases
@@ -267,6 +287,8 @@ SPECIAL = [  # what two arguments together, or a value of the right kind, get wr
     ("gaussian_noise", lambda: gahb.gaussian_noise(2, (1, 0, 4)), "shape", "0", "at least 1"),
     ("psnr", lambda: gahb.psnr(IMAGES, WIDE), "clean and denoised", "(3, 1, 6, 7)", "same"),
     ("cosine_similarity", lambda: gahb.cosine_similarity(IMAGES, WIDE), "a and b", "(3, 1, 6, 7)", "same"),
+    ("assess", lambda: assess.assess(IMAGES, WIDE), "train", "(1, 6, 7)", "size of the samples"),
+    ("excess", lambda: assess.excess({"nearest": TABLE[0]}), "excess", "not called", "unseen images"),
     ("nearest", lambda: gahb.nearest(IMAGES, WIDE), "images and train", "(3, 1, 6, 7)", "same"),
     *[("component_kurtosis", lambda rest=rest: metrics.component_kurtosis(*rest), *words) for rest, *words in (
         ((IMAGES, WIDE, 0, 2), "images and train", "6, 7)", "same"),
@@ -347,12 +369,19 @@ def test_the_error_names_the_argument_what_came_and_what_is_expected(call, argum
     assert came in str(error.value) and expected in str(error.value)
 
 
-RESULTS = {"Analysis", "Basis", "Samples", "Nearest", "Slope"}  # returned by functions, not built by users
+RESULTS = {
+    "Analysis",
+    "Assessment",
+    "Basis",
+    "Samples",
+    "Nearest",
+    "Slope",
+}  # returned by functions, not built by users
 FILES = {"load_released", "load_or_train"}  # tested with the files that they read
 
 
 def public_names():
-    for module in (gahb, datasets, optimal, stats, metrics, bases, rivals, oracle):
+    for module in (gahb, assess, datasets, optimal, locality, stats, metrics, bases, rivals, oracle):
         for name in getattr(module, "__all__", vars(module)):
             value = getattr(module, name)
             own = getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith("_")
@@ -361,5 +390,5 @@ def public_names():
 
 
 def test_the_table_holds_every_public_function():
-    methods = {"partial_sums"}  # of results
+    methods = {"partial_sums", "first_of_duplicates"}  # of results, and what is in no public list
     assert set(public_names()) - RESULTS - FILES == {name for name, *_ in refusals()} - methods

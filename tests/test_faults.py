@@ -62,6 +62,12 @@ TYPED = [  # what a user types, the exit status, the message
     ("reproduce --denoiser no.pt", 1, "denoiser: there is no folder or file /.*/no.pt; give the path of a .pt file"),
     ("reproduce --seed -1", 2, "Invalid value for .--seed.: -1 is not in the range x>=0"),
     ("train --time-limit 0", 2, "Invalid value for .--time-limit"),
+    (
+        "assess --samples no/such --train x",
+        1,
+        "samples: there is no folder or file /.*/no/such; give a folder of images",
+    ),
+    ("assess --samples .", 2, "Missing option .--train."),
     ("train --jobs 0", 2, "Invalid value for .--jobs.: 0 is not in the range x>=1"),
     ("train --slurm partition=gpu", 1, "--slurm partition=gpu needs --cluster slurm"),
     ("train --cluster local --slurm x=1", 1, "--slurm x=1 needs --cluster slurm"),

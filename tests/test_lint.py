@@ -37,7 +37,7 @@ def public(module):
 
 NAMES = [
     name
-    for module in (*MODULES, "datasets", "datasets.survey", "training")
+    for module in (*MODULES, "datasets", "datasets.image_sets", "datasets.survey", "training")
     for name in public(importlib.import_module(f"gahb.{module}"))
 ]
 

@@ -76,3 +76,20 @@ def test_another_allocator_is_left_alone(monkeypatch):
     monkeypatch.setattr(devices.sys, "platform", "another")
     monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: 1 / 0)
     devices.keep_freed_memory()
+
+
+def test_nearest_holds_no_copy_of_a_large_training_set():
+    """8-bit images of 100 MB, of which a copy in float32 would have 400 MB and one in float64 800 MB."""
+    code = """
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB
+
+train = torch.zeros(6_000, 1, 128, 128, dtype=torch.uint8)
+train[torch.arange(6_000), 0, torch.arange(6_000) % 128, torch.arange(6_000) // 128] = 255
+gahb.nearest(train[:2], train[:100], centered=True)
+found = [peak()]
+index = gahb.nearest(train[5000:5004], train, centered=True).index
+assert index.tolist() == [5000, 5001, 5002, 5003]
+found += [peak()]"""
+    before, after = measured(code)
+    assert after - before < 300

@@ -54,7 +54,7 @@ def test_a_device_without_float64_is_refused_before_anything_is_measured(tmp_pat
 
 def test_start_takes_the_parameters_of_the_notebooks():
     taken = set(inspect.signature(notebook.start).parameters) - {"notebook"}
-    assert taken == set(notebook.PARAMETERS) - {"denoiser"}  # of notebook 03 alone, which reads it itself
+    assert taken == set(notebook.PARAMETERS) - {"denoiser", "model"}  # of notebooks 03 and 07 alone, which read them
 
 
 def test_a_figure_names_the_networks_that_made_it(tmp_path, monkeypatch):

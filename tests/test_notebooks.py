@@ -1,18 +1,21 @@
 """The notebooks themselves: paired, without outputs, short cells, and each runs headless."""
 
 import json
+import os
 import re
 
+import diffusers
 import jupytext
 import nbformat
 import pytest
+from helpers import fill
 
 from gahb.companion import claims, ledger, notebook, scales
-from gahb.companion.reproduce import notebooks, reproduce
+from gahb.companion.reproduce import notebooks, reproduce, run_notebook
 from gahb.training import store
 
 NOTEBOOKS = notebooks()
-FIGURES = {f"fig{number:02d}" for number in range(1, 14)}
+FIGURES = {f"fig{number:02d}" for number in range(1, 15)}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -39,7 +42,7 @@ def test_notebook_is_clean(path):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """One headless run of all six notebooks at smoke scale, from an empty store."""
+    """One headless run of all seven notebooks at smoke scale, from an empty store."""
     root = tmp_path_factory.mktemp("a run")  # a space in the path
     folders = {name: root / name for name in ("store", "figures", "runs")}
     lines = []
@@ -94,3 +97,29 @@ def test_second_run_trains_nothing_and_measures_the_same(smoke, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in smoke["store"].glob("*/weights.safetensors")} == before
     once, again = (ledger.read(figures / "smoke")["6.3"] for figures in (smoke["figures"], tmp_path / "figures"))
     assert again["measured"]["rank"] == pytest.approx(once["measured"]["rank"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_any_denoiser_takes_a_model_in_colour_and_its_training_images(tmp_path):
+    """Of another size than the scale's, too large for the whole Jacobian."""
+    unet = diffusers.UNet2DModel(
+        sample_size=24, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "a model")
+    fill(tmp_path / "images", [f"{i}.png" for i in range(100)], height=24, width=24)
+    folders = {name: tmp_path / name for name in ("store", "figures", "runs")}
+    given = {"model": tmp_path / "a model", "faces": tmp_path / "images"}
+    lines = []
+    assert reproduce("smoke", ["07"], echo=lines.append, **folders, **given) == [], lines
+    assert {path.name[:5] for path in (tmp_path / "figures" / "smoke").glob("*.png")} == {"fig14"}
+    assert not list((tmp_path / "store").glob("diffusers/*"))  # none was trained
+
+
+@pytest.mark.slow
+def test_without_diffusers_any_denoiser_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "diffusers.py").write_text("raise ImportError('not installed')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    path = next(path for path in NOTEBOOKS if path.name.startswith("07"))
+    error = run_notebook(path, tmp_path / "out.ipynb", {"figures": str(tmp_path)}, 300)
+    assert error == "ImportError: this notebook needs diffusers: run `pip install -e '.[diffusers]'` in the project"

@@ -162,3 +162,10 @@ def test_without_a_network_the_error_says_what_to_give(source, monkeypatch):
     monkeypatch.setattr(LFW, fetch)
     with pytest.raises(ValueError, match=r"not be downloaded \(no network\).*Give a folder of faces or an array"):
         faces(source, size=20, N=60, test_size=10)
+
+
+def test_first_of_duplicates_names_the_image_that_is_repeated():
+    grays = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(256, 1, 24, 24)  # no contrast at any gray
+    images = torch.from_numpy(gray_pictures(5, 24, 24))[:, None]
+    mixed = torch.cat([images[:3], grays, images[[1, 4, 0, 1]]])
+    assert photographs.first_of_duplicates(mixed).tolist() == [0, 1, 2, *256 * [-1], 1, 260, 0, 1]

@@ -188,3 +188,17 @@ def test_vectors_of_a_basis_figure_are_distinct_and_end_at_twice_the_rank():
         assert numbers == sorted(set(numbers)) and numbers[0] == 1
         assert numbers[-1] == {1.0: 36, 0.25: 20}[gain]
         assert titles[-1].endswith(f"= {gain:.2f}")
+
+
+def test_images_and_vectors_in_colour_keep_their_channels_and_zero_is_gray():
+    image = np.random.default_rng(0).random((3, 4, 5))
+    ax = plotting.new().subplots()
+    plotting.show_image(ax, image)
+    np.testing.assert_allclose(ax.images[-1].get_array(), image.transpose(1, 2, 0))
+    vector = image - 0.5
+    vector[:, 0, 0] = 0
+    plotting.show_vector(ax, vector)
+    shown = ax.images[-1].get_array()
+    np.testing.assert_allclose(shown[0, 0], 0.5)
+    limit = np.quantile(np.abs(vector), 0.99)
+    np.testing.assert_allclose(shown, (0.5 + vector.transpose(1, 2, 0) / (2 * limit)).clip(0, 1))

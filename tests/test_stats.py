@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from gahb import stats
 
@@ -211,3 +212,13 @@ def test_slope_of_one_image_has_no_error():
     fit = stats.fit_slope([0.0, 10, 20], squares([[1.0], [6], [11]]), 0, 20)
     assert fit.slope == pytest.approx(0.5)
     assert math.isnan(fit.error)
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 20), (20, 20), (3, 20), (1, 1000)])
+def test_share_interval_has_its_level_at_either_end(count, n):
+    """At the lower end as many or more have probability 2.5 %, and at the upper end as many or fewer."""
+    low, high = stats.share_interval(np.arange(n) < count)
+    assert low == 0 if count == 0 else scipy.stats.binom.sf(count - 1, n, low) == pytest.approx(0.025, abs=1e-9)
+    assert high == 1 if count == n else scipy.stats.binom.cdf(count, n, high) == pytest.approx(0.025, abs=1e-9)
+    if count == 0:
+        assert high == pytest.approx(1 - 0.025 ** (1 / n), abs=1e-12)

@@ -142,6 +142,6 @@ def sigmas(values: Any, name: str = "sigmas") -> list[float]:
 
 
 def _finite(value: Tensor, name: str) -> Tensor:
-    if not bool(torch.isfinite(value).all()):
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return value

@@ -1,4 +1,4 @@
-"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims`` and ``data``."""
+"""The command line: ``gahb reproduce``, ``train``, ``list``, ``claims``, ``data`` and ``assess``."""
 
 import sys
 from pathlib import Path
@@ -25,7 +25,8 @@ def _known_scale(context: click.Context, option: click.Parameter, name: str) -> 
 
 def _existing(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     """Refuse a path that does not exist now, rather than in each notebook."""
-    wanted = "the path of a .pt file" if option.name == "denoiser" else "a folder of images or an array"
+    others = {"denoiser": "the path of a .pt file", "model": "the folder of a diffusers pipeline"}
+    wanted = others.get(option.name or "", "a folder of images or an array")
     if path == "":
         raise ValueError(f"{option.name}: the path is empty; give {wanted}")
     if path not in (None, "lfw") and not Path(path).exists():
@@ -84,6 +85,9 @@ def main() -> None:
 @DEVICE
 @JOBS
 @click.option("--denoiser", type=_Path(), callback=_existing, help="A released denoiser, shown in notebook 03.")
+@click.option(
+    "--model", type=_Path(), callback=_existing, help="Folder of a diffusers pipeline, analysed in notebook 07."
+)
 def reproduce(scale: str, only: tuple[str, ...], **options: Any) -> None:
     """Run the notebooks, and write figures, claims and report.
 
@@ -209,3 +213,22 @@ def data(path: str, size: int, sheet: str | None) -> None:
     if sheet:
         surveys.contact_sheet(found.pixels, sheet)
         click.echo(f"contact sheet: {sheet}")
+
+
+IMAGES = {"type": _Path(), "callback": _existing}
+
+
+@main.command()
+@click.option("--samples", required=True, help="Samples of the model: folder, .npz, .npy or .pt.", **IMAGES)
+@click.option("--train", required=True, help="The images that it was trained on.", **IMAGES)
+@click.option("--unseen", help="Images of the same kind that it was not trained on.", **IMAGES)
+@click.option("--twin", help="Samples, from the same noise, of a model with another training set.", **IMAGES)
+@click.option("--out", type=_Path(), default="assessment", show_default=True, help="Folder of the page.")
+def assess(samples: str, train: str, unseen: str | None, twin: str | None, out: str) -> None:
+    """Find out whether a generative model copies its training set.
+
+    Example: gahb assess --samples my_samples/ --train my_faces/ --unseen other_faces/
+    """
+    from gahb.companion.assess_page import assess_folders
+
+    click.echo("\n".join(assess_folders(samples, train, unseen, twin, out)))

@@ -24,7 +24,7 @@ from gahb.datasets import Photographs
 from gahb.training import store as stores
 from gahb.training.recipe import Recipe
 
-PARAMETERS = ("scale", "faces", "scenes", "store", "figures", "device", "seed", "denoiser")
+PARAMETERS = ("scale", "faces", "scenes", "store", "figures", "device", "seed", "denoiser", "model")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ COLOURS = {
     "optimal": "#7f7f7f",
     "rival": "#009e73",
     "bandlets": "#d55e00",
+    "local": "#56b4e9",
     "singular": "#cc79a7",
     "unseen": "#999933",
     "shuffled": "#e377c2",
@@ -104,16 +105,19 @@ def note(folder: str | Path, change: Callable[[dict[str, Any]], object]) -> None
 def show_image(
     ax: Axes, image: ArrayLike, title: str = "", vmin: float = 0.0, vmax: float = 1.0, cmap: str = "gray"
 ) -> None:
-    """Show one image (H, W) or (1, H, W) on a fixed gray scale, without axes."""
+    """Show one image (H, W) or (1, H, W) on a fixed gray scale, or (3, H, W) in colour, without axes."""
     image = np.asarray(image)
-    ax.imshow(image.reshape(image.shape[-2:]), vmin=vmin, vmax=vmax, cmap=cmap)
+    if image.ndim == 3 and len(image) == 3:
+        ax.imshow(((image.transpose(1, 2, 0) - vmin) / (vmax - vmin)).clip(0, 1))
+    else:
+        ax.imshow(image.reshape(image.shape[-2:]), vmin=vmin, vmax=vmax, cmap=cmap)
     ax.set_title(title, fontsize=9, pad=3)
     ax.set(xticks=[], yticks=[])
     sns.despine(ax=ax, left=True, bottom=True)
 
 
 def show_vector(ax: Axes, vector: ArrayLike, title: str = "") -> None:
-    """Show one basis vector (H, W) on a diverging map centred on zero.
+    """Show one basis vector (H, W) on a diverging map centred on zero; one of (3, H, W) in colour, with zero as gray.
 
     The map ends at the 99 % quantile of the absolute values, unless it is zero: a few pixels, often at the border,
     would leave the rest pale.

@@ -145,7 +145,7 @@ def _has_begun(output: Path) -> bool:
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     """Make paths absolute, as notebooks run in another folder, and leave out what was not given."""
     parameters = {key: value for key, value in parameters.items() if value is not None}
-    for key in ("faces", "scenes", "store", "denoiser"):
+    for key in ("faces", "scenes", "store", "denoiser", "model"):
         if key in parameters and parameters[key] != "lfw":
             parameters[key] = str(Path(parameters[key]).expanduser().resolve())
     parameters.setdefault("store", str(Path(default_store()).resolve()))
