@@ -205,16 +205,17 @@ def denoise(
     penalty = checks.at_least_zero(penalty, "penalty")
     shifts = [(i + spins * j, j + spins * i) for i in range(checks.count(spins, "spins")) for j in range(spins)]
     height, width = noisy.shape[-2:]
-    sides = (np.pad(np.arange(n), checks.count(margin, "margin", 0), mode="symmetric") for n in (height, width))
-    images = _working(noisy.flatten(0, 1))[(..., *np.ix_(*sides))]
+    checks.count(margin, "margin", 0)
+    rows, columns = (np.pad(np.arange(n), margin, mode="symmetric") for n in (height, width))
+    images = _working(noisy.flatten(0, 1))[:, rows[:, None], columns]
     plan = _plan(dictionary or Dictionary(), images)
 
     def once(block: Tensor) -> Tensor:
         coefficients, side, direction = _adapt(_wavelet_transform(block, plan), cut, penalty, plan)
         size = coefficients.abs()
         kept = coefficients.sign() * (size - cut).clamp(min=0) if soft else coefficients * (size > cut)
-        coarsest = (..., *(slice(len(matrix) // 2) for matrix in plan.wavelets[-1]))
-        kept[coarsest] = coefficients[coarsest]
+        low_rows, low_columns = (slice(len(matrix) // 2) for matrix in plan.wavelets[-1])
+        kept[:, low_rows, low_columns] = coefficients[:, low_rows, low_columns]
         return _synthesis(kept, side, direction, plan)
 
     shifted = torch.cat([images.roll(shift, (-2, -1)) for shift in shifts])

@@ -117,21 +117,20 @@ of_bandlets = rival_errors(bandlets.denoise, rivals.BANDLET_OPTIONS)
 # %%
 networks = {a: run.network(scales.c_alpha_recipe(run.scale, a, seed=run.seed)) for a in alphas}
 errors = {a: metrics.squared_errors(networks[a], test[a], sigmas, run.seed).numpy() for a in alphas}
-shown = [a for a in (4.0, 2.0) if a in alphas]
+shown, cosines = [a for a in (4.0, 2.0) if a in alphas], rivals.dct_basis(size, size**2)
 fig = plotting.new(plotting.WIDTH, 1.75 * len(shown))
 for row, alpha in zip(fig.subfigures(len(shown), 1), shown, strict=True):
-    sigma, cosines = 0.15, rivals.dct_basis(size, size**2)
-    denoisers = {
-        "cosines": lambda y: rivals.basis_denoise(y, 0.15, cosines),  # noqa: B023
-        "wavelets": lambda y: rivals.wavelet_denoise(y, 0.15),
-        "bandlets": lambda y: bandlets.denoise(y, 0.15, spins=4, margin=8),
-        "network": networks[alpha],
+    clean = test[alpha][:1]
+    noisy = clean + 0.15 * gahb.gaussian_noise(1, clean.shape[1:], run.seed).to(clean)
+    found = {
+        "cosines": rivals.basis_denoise(noisy, 0.15, cosines),
+        "wavelets": rivals.wavelet_denoise(noisy, 0.15),
+        "bandlets": bandlets.denoise(noisy, 0.15, spins=4, margin=8),
+        "network": metrics.denoised(networks[alpha], noisy),
     }
-    found = {name: gahb.bases.denoise(f, test[alpha][0], sigma, run.seed) for name, f in denoisers.items()}
-    psnrs = {name: float(metrics.psnr(at.clean, at.denoised)) for name, at in found.items()}
-    images = found["network"].images[:2] + [at.images[2] for at in found.values()]
-    titles = [rf"$\alpha$ = {alpha:g}", rf"$\sigma$ = {sigma}", *(f"{name}, {db:.1f} dB" for name, db in psnrs.items())]
-    plotting.image_row(row, images, titles)
+    titles = [f"{name}, {float(metrics.psnr(clean, image)):.1f} dB" for name, image in found.items()]
+    images = torch.cat([clean, noisy, *found.values()]).detach().cpu()
+    plotting.image_row(row, images, [rf"$\alpha$ = {alpha:g}", r"$\sigma$ = 0.15", *titles])
 run.save(
     fig, "fig04d_rivals", "Figure 4, rivals",
     "An image, the same with noise, and denoised: by hard thresholds at 3 sigma in the cosine basis, in "
